@@ -1,0 +1,2 @@
+//! The `tidegate` command: parse arguments, run, map the result to an exit code.
+fn main() {}
