@@ -38,5 +38,7 @@ extern crate std;
 pub mod catalogue;
 pub mod clock;
 pub mod frame;
+pub mod hash;
 pub mod limits;
 pub mod sample;
+pub mod value;
