@@ -39,6 +39,7 @@ pub mod catalogue;
 pub mod clock;
 pub mod frame;
 pub mod hash;
+pub mod labels;
 pub mod limits;
 pub mod sample;
 pub mod value;
