@@ -40,6 +40,8 @@ pub mod clock;
 pub mod frame;
 pub mod hash;
 pub mod labels;
+#[cfg(feature = "host")]
+pub mod host;
 pub mod limits;
 pub mod sample;
 pub mod value;

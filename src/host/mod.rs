@@ -1,0 +1,8 @@
+//! Everything that needs an operating system: sockets, files, TLS, clocks.
+//!
+//! One OS thread runs it all. Tasks live on a `smol::LocalExecutor`; readiness and timers come from
+//! [`runtime`], because every other part of smol starts a second thread.
+
+pub mod limits;
+pub mod net;
+pub mod runtime;
