@@ -36,6 +36,7 @@
 
 mod bits;
 mod interner;
+mod probe;
 
 use crate::frame::FrameNo;
 use crate::limits::{MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
@@ -43,7 +44,8 @@ use crate::sample::{MetricType, SeriesRef, TargetRef};
 use alloc::boxed::Box;
 use alloc::vec;
 use bits::Bits;
-use interner::{Interner, NONE, Pool, home, remove_at, table_len};
+use interner::{Interner, NONE, Pool};
+pub(crate) use probe::{home, remove_at, table_len};
 
 /// A series' name and labels as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,11 +159,18 @@ impl Catalogue {
     /// [`MAX_SERIES`] and `max_targets` beyond [`MAX_TARGETS`] are reduced to these.
     #[must_use]
     pub fn new(max_series: usize, text_bytes: usize, max_targets: usize) -> Self {
+        Self::seeded(max_series, text_bytes, max_targets, 0)
+    }
+
+    /// [`Catalogue::new`] with a seed for its hashes, from the host's random source: targets choose the texts, and
+    /// with a seed they do not know they cannot choose texts that collide.
+    #[must_use]
+    pub fn seeded(max_series: usize, text_bytes: usize, max_targets: usize, seed: u64) -> Self {
         let series = max_series.min(MAX_SERIES);
         let targets = max_targets.min(MAX_TARGETS);
         Self {
             // One more of each: a redefinition takes the new text before it lets go of the old.
-            texts: Interner::new(series + 1, series + 1, targets + 1, text_bytes, 0),
+            texts: Interner::new(series + 1, series + 1, targets + 1, text_bytes, seed),
             entries: vec![FREE; series].into_boxed_slice(),
             lookup: vec![NONE; table_len(series)].into_boxed_slice(),
             targets: vec![NONE; targets].into_boxed_slice(),
@@ -546,9 +555,9 @@ impl Catalogue {
             at = (at + 1) % self.lookup.len();
         }
         let (entries, len) = (&self.entries, self.lookup.len());
-        remove_at(&mut self.lookup, at, |other| {
-            let entry = entries[usize::from(other)];
-            lookup_home(entry.target, entry.name, entry.body, len)
+        remove_at(&mut self.lookup, at, NONE, |&other| {
+            let entry = entries.get(usize::from(other))?;
+            Some(lookup_home(entry.target, entry.name, entry.body, len))
         });
         self.texts.release(Pool::Names, entry.name);
         self.texts.release(Pool::Bodies, entry.body);

@@ -39,9 +39,10 @@ pub mod catalogue;
 pub mod clock;
 pub mod frame;
 pub mod hash;
-pub mod labels;
 #[cfg(feature = "host")]
 pub mod host;
+pub mod labels;
 pub mod limits;
 pub mod sample;
+pub mod series;
 pub mod value;

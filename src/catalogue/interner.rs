@@ -19,6 +19,8 @@
 //! - A slot with references points at exactly one block, and that block names the slot.
 //! - Nothing allocates after [`Interner::new`].
 
+use super::probe::{home, remove_at, table_len};
+use crate::hash::hash64;
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -95,33 +97,6 @@ impl Ids {
             self.free = i as u16;
         }
     }
-}
-
-/// Places of a hash table for `entries`: a quarter stays empty, so that probes stay short.
-pub(super) const fn table_len(entries: usize) -> usize {
-    entries + entries / 3 + 1
-}
-
-/// Maps a hash to a place in a table of `len`.
-pub(super) const fn home(hash: u64, len: usize) -> usize {
-    (((hash >> 32) * len as u64) >> 32) as usize
-}
-
-/// Empties place `at` of an open-addressing table and moves later entries up, so that no probe is broken.
-pub(super) fn remove_at(table: &mut [u16], at: usize, home_of: impl Fn(u16) -> usize) {
-    let len = table.len();
-    let mut gap = at;
-    let mut next = (at + 1) % len;
-    // Ends: the table is never full.
-    while table[next] != NONE {
-        let distance = (next + len - home_of(table[next])) % len;
-        if distance >= (next + len - gap) % len {
-            table[gap] = table[next];
-            gap = next;
-        }
-        next = (next + 1) % len;
-    }
-    table[gap] = NONE;
 }
 
 /// The three pools and their arena.
@@ -230,10 +205,10 @@ impl Interner {
         let (seed, arena) = (self.seed, &self.arena);
         let Ids { slots, table, free } = &mut self.pools[pool as usize];
         let len = table.len();
-        remove_at(table, at, |other| {
-            let other = slots[usize::from(other)];
+        remove_at(table, at, NONE, |&other| {
+            let other = slots.get(usize::from(other))?;
             let start = other.offset as usize;
-            home(hash(seed, &arena[start..start + usize::from(other.len)]), len)
+            Some(home(hash64(seed, &arena[start..start + usize::from(other.len)]), len))
         });
         slots[usize::from(id)] = Slot {
             offset: u32::from(*free),
@@ -254,7 +229,7 @@ impl Interner {
     /// Place of `text` in the table of `pool`, or the empty place where it would go.
     fn probe(&self, pool: Pool, text: &str) -> usize {
         let table = &self.pools[pool as usize].table;
-        let mut at = home(hash(self.seed, text.as_bytes()), table.len());
+        let mut at = home(hash64(self.seed, text.as_bytes()), table.len());
         // Ends: a quarter of the table is always empty.
         while table[at] != NONE && self.bytes(pool, table[at]) != text.as_bytes() {
             at = (at + 1) % table.len();
@@ -316,15 +291,6 @@ impl Interner {
         let [low, high] = word.to_le_bytes();
         self.arena[at..at + HEADER].copy_from_slice(&[tag, low, high]);
     }
-}
-
-/// FNV-1a, finished with a multiplication that carries every bit to the upper half.
-pub(super) fn hash(seed: u64, bytes: &[u8]) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325 ^ seed;
-    let sum = bytes.iter().fold(start, |sum, &byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (sum ^ (sum >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]
