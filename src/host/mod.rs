@@ -3,6 +3,7 @@
 //! One OS thread runs it all. Tasks live on a `smol::LocalExecutor`; readiness and timers come from
 //! [`runtime`], because every other part of smol starts a second thread.
 
+pub mod config;
 pub mod limits;
 pub mod net;
 pub mod runtime;

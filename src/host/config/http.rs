@@ -1,0 +1,125 @@
+//! HTTP client keys, shared by jobs and remotes.
+//!
+//! Files named here are read when a connection needs them, so that certificates and passwords can
+//! be exchanged without a restart; the loader only makes their paths absolute.
+//!
+//! Source: prometheus.md §4.5.
+
+use super::scrape::{exactly, words};
+use super::url::Url;
+use super::value::{FromText, Named, Secret, deserialize_from_text};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::Deserialize;
+
+/// The HTTP client keys of a job or a remote.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpClient<'a> {
+    /// User and password.
+    pub basic_auth: Option<&'a BasicAuth>,
+    /// `Authorization` header.
+    pub authorization: Option<&'a Authorization>,
+    /// Certificates and versions.
+    pub tls_config: &'a TlsConfig,
+    /// 3xx answers are followed.
+    pub follow_redirects: bool,
+    /// Proxy for all requests.
+    pub proxy_url: Option<&'a Url>,
+    /// Hosts reached without the proxy, separated by commas.
+    pub no_proxy: &'a str,
+    /// Proxy from the environment.
+    pub proxy_from_environment: bool,
+    /// Headers of the proxy's `CONNECT` request.
+    pub proxy_connect_header: &'a Named<Vec<Secret>>,
+    /// Additional request headers.
+    pub http_headers: &'a Named<HttpHeader>,
+}
+
+/// `basic_auth`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct BasicAuth {
+    /// User.
+    pub username: String,
+    /// File that holds the user; blanks around it are cut off.
+    pub username_file: String,
+    /// Password.
+    pub password: Secret,
+    /// File that holds the password.
+    pub password_file: String,
+}
+
+/// `authorization`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Authorization {
+    /// First word of the header.
+    pub r#type: String,
+    /// The rest of the header.
+    pub credentials: Secret,
+    /// File that holds it.
+    pub credentials_file: String,
+}
+
+impl Default for Authorization {
+    fn default() -> Self {
+        Self {
+            r#type: "Bearer".into(),
+            credentials: Secret::default(),
+            credentials_file: String::new(),
+        }
+    }
+}
+
+/// `tls_config`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct TlsConfig {
+    /// Trusted certificates, PEM.
+    pub ca: String,
+    /// File with trusted certificates, PEM.
+    pub ca_file: String,
+    /// Own certificate chain, PEM.
+    pub cert: String,
+    /// File with it.
+    pub cert_file: String,
+    /// Own key, PEM.
+    pub key: Secret,
+    /// File with it.
+    pub key_file: String,
+    /// Name to verify and to send instead of the host's.
+    pub server_name: String,
+    /// Accept any certificate.
+    pub insecure_skip_verify: bool,
+    /// Lowest version; unset: TLS 1.2.
+    pub min_version: Option<TlsVersion>,
+    /// Highest version; unset: TLS 1.3.
+    pub max_version: Option<TlsVersion>,
+}
+
+words! {
+    /// A TLS version by Prometheus' name.
+    TlsVersion, exactly,
+    /// Never offered; as `min_version` it means 1.2.
+    Tls10 = "TLS10",
+    /// Never offered; as `min_version` it means 1.2.
+    Tls11 = "TLS11",
+    /// TLS 1.2.
+    Tls12 = "TLS12",
+    /// TLS 1.3.
+    Tls13 = "TLS13",
+}
+
+/// Values of one additional header, sent in this order.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct HttpHeader {
+    /// Plain values.
+    pub values: Vec<String>,
+    /// Values that are never shown.
+    pub secrets: Vec<Secret>,
+    /// Files that hold a value each.
+    pub files: Vec<String>,
+}

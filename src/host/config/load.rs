@@ -1,0 +1,148 @@
+//! From a path to a checked configuration.
+
+use super::error::{ConfigError, Warning};
+use super::yaml::{self, MAX_CONFIG_BYTES};
+use super::{Config, Loaded, Origin, ScrapeConfig, check, glob, resolve};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::Deserialize;
+use std::fs::File;
+use std::io::Read as _;
+use zeroize::Zeroizing;
+
+/// A check that failed: which file, which key. Becomes a [`ConfigError`] once the line was looked up.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// As in [`Origin::file`].
+    pub file: usize,
+    /// Path of the key in that file.
+    pub key: String,
+    /// What was found, what is accepted.
+    pub message: String,
+}
+
+impl Fault {
+    pub(super) fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            file: 0,
+            key: key.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// What one file of `scrape_config_files` holds.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Jobs {
+    scrape_configs: Vec<ScrapeConfig>,
+}
+
+/// The text of a file, wiped when dropped because it may hold secrets.
+///
+/// # Errors
+/// The file cannot be read, is too large, or is not UTF-8.
+pub(super) fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
+    let error = |message: String| ConfigError::new(message).file(path);
+    let file = File::open(path).map_err(|e| error(format!("open: {e}")))?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    // One byte more than allowed, so that a file of exactly the limit is told from a larger one.
+    let limit = MAX_CONFIG_BYTES as u64 + 1;
+    file.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|e| error(format!("read: {e}")))?;
+    if bytes.len() > MAX_CONFIG_BYTES {
+        return Err(error(format!("the file is larger than {MAX_CONFIG_BYTES} bytes")));
+    }
+    match String::from_utf8(core::mem::take(&mut *bytes)) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(e) => {
+            let at = e.utf8_error().valid_up_to();
+            *bytes = e.into_bytes();
+            Err(error(format!("not UTF-8 text: byte {at} cannot be decoded")))
+        }
+    }
+}
+
+/// Reads one file and puts its name to what is said about it.
+fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
+    let text = read_text(path)?;
+    let (value, mut found) = yaml::from_str(&text).map_err(|e| e.file(path))?;
+    for warning in &mut found {
+        warning.file = path.to_string();
+    }
+    warnings.append(&mut found);
+    Ok(value)
+}
+
+/// Looks up a variable of the environment.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// [`Config::load`] with the environment given.
+pub(super) fn load(path: &str, env: Environment<'_>) -> Result<Loaded, ConfigError> {
+    let mut warnings = Vec::new();
+    let mut config: Config = read(path, &mut warnings)?;
+    resolve::absolute_paths(&mut config, path);
+    for (index, job) in config.scrape_configs.iter_mut().enumerate() {
+        job.origin = Origin { file: 0, index };
+        resolve::absolute_job_paths(job, path);
+    }
+    let mut files = alloc::vec![path.to_string()];
+    merge_job_files(&mut config, &mut files, &mut warnings)?;
+    let mut notes = Vec::new();
+    let result = resolve::defaults(&mut config, env, &mut notes).and_then(|()| check::check(&config, &mut notes));
+    for note in notes {
+        let ConfigError {
+            file,
+            position,
+            key,
+            message,
+        } = explain(&files, note);
+        warnings.push(Warning {
+            file,
+            position,
+            key,
+            message,
+        });
+    }
+    match result {
+        Ok(()) => Ok(Loaded { config, warnings }),
+        Err(fault) => Err(explain(&files, fault)),
+    }
+}
+
+/// Finds the line of a failed check by reading the file again: rare, and the text need not be kept.
+fn explain(files: &[String], fault: Fault) -> ConfigError {
+    let file = files.get(fault.file).map_or("", String::as_str);
+    let position = read_text(file).ok().and_then(|text| yaml::locate(&text, &fault.key));
+    ConfigError {
+        file: file.to_string(),
+        position,
+        key: fault.key,
+        message: fault.message,
+    }
+}
+
+/// Adds the jobs of `scrape_config_files`.
+fn merge_job_files(
+    config: &mut Config,
+    files: &mut Vec<String>,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), ConfigError> {
+    for (n, pattern) in config.scrape_config_files.iter().enumerate() {
+        let found =
+            glob::expand(pattern).map_err(|e| explain(files, Fault::new(format!("scrape_config_files[{n}]"), e)))?;
+        for path in found {
+            let jobs: Jobs = read(&path, warnings)?;
+            let file = files.len();
+            for (index, mut job) in jobs.scrape_configs.into_iter().enumerate() {
+                job.origin = Origin { file, index };
+                resolve::absolute_job_paths(&mut job, &path);
+                config.scrape_configs.push(job);
+            }
+            files.push(path);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,87 @@
+//! The configuration file: a `prometheus.yml` with one additional key, `tidegate:`.
+//!
+//! [`Config::load`] reads, fills in defaults and checks; what it returns needs no further
+//! validation. Every error names file, line, column and key, says what was found and what is
+//! accepted. Keys that are accepted and do nothing are reported as [`Warning`]s, never silently.
+//!
+//! Does not: compile regular expressions, open sockets, read password or certificate files.
+//!
+//! Invariants of a loaded configuration:
+//! - every inherited value is filled in; relative paths are relative to the file's directory;
+//! - job names and remote names are unique; every timeout is at most its interval;
+//! - the ring's geometry is one that the format can hold.
+//!
+//! Limits: [`MAX_CONFIG_BYTES`], [`MAX_DEPTH`], [`MAX_KEYS`]; [`crate::limits`] for targets and
+//! remotes. Memory: the text plus about twice its size while loading, the structs afterwards.
+//!
+//! Sources: prometheus.md §4.1-4.5 (keys, defaults), §1.5, §1.7, §1.8 (meaning).
+
+mod check;
+mod de;
+mod error;
+mod glob;
+mod global;
+mod http;
+mod keys;
+mod load;
+mod own;
+mod remote;
+mod resolve;
+mod scrape;
+mod url;
+mod value;
+mod yaml;
+
+pub use check::{BLOCK_BYTES, MAX_BLOCKS_PER_SEGMENT, MAX_SAMPLES_PER_SEND, MAX_SEGMENTS, MIN_SEGMENTS};
+pub use error::{ConfigError, Position, Warning};
+pub use glob::MAX_MATCHES;
+pub use global::Global;
+pub use http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig, TlsVersion};
+pub use own::{Clock, Memory, MemoryLimit, Ring, Tidegate, Trust, Uplink, WhenFull};
+pub use remote::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
+pub use scrape::{
+    Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, EscapingScheme, FileSdConfig, Origin, RelabelConfig,
+    ScrapeConfig, ScrapeProtocol, StaticConfig, ValidationScheme,
+};
+pub use url::{HostPort, MAX_URL_BYTES, Scheme, Url};
+pub use value::{Duration, Labels, Named, SECRET_MASK, Secret, Size};
+pub use yaml::{MAX_CONFIG_BYTES, MAX_DEPTH, MAX_KEYS};
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::Deserialize;
+
+/// The whole configuration; field names are the keys of the file.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// What every job inherits.
+    pub global: Global,
+    /// Files with further jobs; merged into `scrape_configs` by the loader.
+    pub scrape_config_files: Vec<String>,
+    /// Jobs.
+    pub scrape_configs: Vec<ScrapeConfig>,
+    /// Receivers.
+    pub remote_write: Vec<RemoteWrite>,
+    /// What Prometheus has no word for.
+    pub tidegate: Tidegate,
+}
+
+/// A configuration that was read and checked.
+#[derive(Debug)]
+pub struct Loaded {
+    /// With every default filled in.
+    pub config: Config,
+    /// Keys without effect and likely mistakes, in the order of the file.
+    pub warnings: Vec<Warning>,
+}
+
+impl Config {
+    /// Reads, completes and checks the configuration file at `path` and the files it includes.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with file, line, column and key where there is one.
+    pub fn load(path: &str) -> Result<Loaded, ConfigError> {
+        load::load(path, &|name| std::env::var(name).ok())
+    }
+}

@@ -1,0 +1,176 @@
+//! `tidegate:`: what Prometheus has no word for.
+//!
+//! Every key has a default, so the whole section may be absent.
+
+use super::scrape::{exactly, words};
+use super::value::{Duration, FromText, Size, deserialize_from_text};
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+use serde::Deserialize;
+
+/// The `tidegate` section.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Tidegate {
+    /// Status port, `host:port`; empty: none; port 0: any free one.
+    pub listen_address: String,
+    /// Where samples wait.
+    pub ring: Ring,
+    /// How much memory may be used.
+    pub memory: Memory,
+    /// When samples are sent, for remotes that do not say it themselves.
+    pub uplink: Uplink,
+    /// When the system's clock is believed.
+    pub clock: Clock,
+}
+
+impl Default for Tidegate {
+    fn default() -> Self {
+        Self {
+            listen_address: "127.0.0.1:9099".into(),
+            ring: Ring::default(),
+            memory: Memory::default(),
+            uplink: Uplink::default(),
+            clock: Clock::default(),
+        }
+    }
+}
+
+/// `tidegate.ring`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Ring {
+    /// File, block device or `/dev/mtdN`; a missing file is created and zero-filled.
+    pub path: String,
+    /// Bytes on the medium, exact.
+    pub size: Size,
+    /// Bytes of a slot.
+    pub segment_size: Size,
+    /// Bytes written at once.
+    pub block_size: Size,
+    /// Age of the oldest unacknowledged sample at which it is written to the medium; 0: every scrape.
+    pub commit_interval: Duration,
+    /// What gives way when everything is unacknowledged.
+    pub when_full: WhenFull,
+}
+
+impl Default for Ring {
+    fn default() -> Self {
+        Self {
+            path: "/var/lib/tidegate/ring".into(),
+            size: Size::from_mib(64),
+            segment_size: Size::from_kib(256),
+            block_size: Size::from_kib(4),
+            commit_interval: Duration::from_secs(60),
+            when_full: WhenFull::DropOldest,
+        }
+    }
+}
+
+words! {
+    /// What gives way in a full ring.
+    WhenFull, exactly,
+    /// The oldest segment.
+    DropOldest = "drop_oldest",
+    /// New scrapes.
+    Stop = "stop",
+}
+
+/// `tidegate.memory`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// Hard cap of the heap.
+    pub limit: MemoryLimit,
+    /// Series over all targets.
+    pub max_series: u32,
+    /// Scrapes in progress at the same time.
+    pub max_concurrent_scrapes: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            limit: MemoryLimit::Auto,
+            max_series: 2_000,
+            max_concurrent_scrapes: 2,
+        }
+    }
+}
+
+/// `tidegate.memory.limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// The sum of the memory plan.
+    Auto,
+    /// So much and no more.
+    Bytes(Size),
+}
+
+impl FromText for MemoryLimit {
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match Size::from_text(text) {
+            Ok(size) if !size.is_zero() => Ok(Self::Bytes(size)),
+            _ => Err(format!("found {text:?}, expected auto or a size such as 2MiB")),
+        }
+    }
+}
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(size) => size.fmt(f),
+        }
+    }
+}
+
+deserialize_from_text!(MemoryLimit);
+
+/// `tidegate.uplink`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Uplink {
+    /// Longest time a sample waits for its batch to fill.
+    pub flush_interval: Duration,
+    /// Age at which samples are given up; 0: never.
+    pub max_sample_age: Duration,
+}
+
+impl Default for Uplink {
+    fn default() -> Self {
+        Self {
+            flush_interval: Duration::from_secs(5),
+            max_sample_age: Duration::default(),
+        }
+    }
+}
+
+/// `tidegate.clock`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Clock {
+    /// When wall time is believed.
+    pub trust: Trust,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            trust: Trust::Synchronised,
+        }
+    }
+}
+
+words! {
+    /// When wall time is believed.
+    Trust, exactly,
+    /// Once the kernel says it is synchronised.
+    Synchronised = "synchronised",
+    /// From the start.
+    Always = "always",
+}

@@ -1,0 +1,358 @@
+//! `scrape_configs:`: jobs, their targets and how they are scraped.
+//!
+//! Every value is the effective one once the file is loaded: what a job does not set has been
+//! taken over from `global`.
+//!
+//! Source: prometheus.md §4.2, SCR-105..112, SCR-601.
+
+use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
+use super::url::{Scheme, Url};
+use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_from_text, distinct_list};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use serde::Deserialize;
+
+/// One entry of `scrape_configs`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct ScrapeConfig {
+    /// Unique name; becomes the label `job`.
+    pub job_name: String,
+    /// Time between two scrapes of a target.
+    pub scrape_interval: Duration,
+    /// One deadline for connecting, headers and body.
+    pub scrape_timeout: Duration,
+    /// What the `Accept` header offers, in order; empty: the default list.
+    #[serde(deserialize_with = "distinct_list")]
+    pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Parser for a body whose `Content-Type` is missing or unknown.
+    #[serde(deserialize_with = "protocol_or_empty")]
+    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+    /// Path of the URL.
+    pub metrics_path: String,
+    /// http or https.
+    pub scheme: Scheme,
+    /// Query parameters.
+    pub params: Named<Vec<String>>,
+    /// Exposed labels win over target labels.
+    pub honor_labels: bool,
+    /// Exposed timestamps are used.
+    pub honor_timestamps: bool,
+    /// Series with exposed timestamps get staleness markers too.
+    pub track_timestamps_staleness: bool,
+    /// gzip is offered.
+    pub enable_compression: bool,
+    /// Uncompressed bytes of a body at which the scrape fails; 0: no limit.
+    pub body_size_limit: Size,
+    /// Samples after relabelling above which the scrape fails; 0: no limit.
+    pub sample_limit: u32,
+    /// Targets of the job above which all of them fail; 0: no limit.
+    pub target_limit: u32,
+    /// Labels of a series above which the scrape fails; 0: no limit.
+    pub label_limit: u32,
+    /// Bytes of a label name above which the scrape fails; 0: no limit.
+    pub label_name_length_limit: u32,
+    /// Bytes of a label value above which the scrape fails; 0: no limit.
+    pub label_value_length_limit: u32,
+    /// Dropped targets listed by the API; 0: all.
+    pub keep_dropped_targets: u32,
+    /// Which names are legal; `Some` once loaded.
+    pub metric_name_validation_scheme: Option<ValidationScheme>,
+    /// How targets are asked to escape names; `Some` once loaded.
+    pub metric_name_escaping_scheme: Option<EscapingScheme>,
+    /// Targets written in the file.
+    pub static_configs: Vec<StaticConfig>,
+    /// Targets read from other files at start and on reload.
+    pub file_sd_configs: Vec<FileSdConfig>,
+    /// Rules over target labels.
+    pub relabel_configs: Vec<RelabelConfig>,
+    /// Rules over the labels of each sample.
+    pub metric_relabel_configs: Vec<RelabelConfig>,
+
+    /// User and password.
+    pub basic_auth: Option<BasicAuth>,
+    /// `Authorization` header.
+    pub authorization: Option<Authorization>,
+    /// Deprecated spelling of `authorization`; empty once loaded.
+    pub bearer_token: Secret,
+    /// Deprecated spelling of `authorization`; empty once loaded.
+    pub bearer_token_file: String,
+    /// Certificates and versions.
+    pub tls_config: TlsConfig,
+    /// 3xx answers are followed.
+    pub follow_redirects: bool,
+    /// Proxy for all requests.
+    pub proxy_url: Option<Url>,
+    /// Hosts reached without the proxy, separated by commas.
+    pub no_proxy: String,
+    /// Proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+    pub proxy_from_environment: bool,
+    /// Headers of the proxy's `CONNECT` request.
+    pub proxy_connect_header: Named<Vec<Secret>>,
+    /// Additional request headers.
+    pub http_headers: Named<HttpHeader>,
+
+    /// Which file the job stands in and where: for messages.
+    #[serde(skip)]
+    pub origin: Origin,
+}
+
+impl Default for ScrapeConfig {
+    fn default() -> Self {
+        Self {
+            job_name: String::new(),
+            scrape_interval: Duration::default(),
+            scrape_timeout: Duration::default(),
+            scrape_protocols: Vec::new(),
+            fallback_scrape_protocol: None,
+            metrics_path: String::from("/metrics"),
+            scheme: Scheme::Http,
+            params: Named::default(),
+            honor_labels: false,
+            honor_timestamps: true,
+            track_timestamps_staleness: false,
+            enable_compression: true,
+            body_size_limit: Size::default(),
+            sample_limit: 0,
+            target_limit: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            keep_dropped_targets: 0,
+            metric_name_validation_scheme: None,
+            metric_name_escaping_scheme: None,
+            static_configs: Vec::new(),
+            file_sd_configs: Vec::new(),
+            relabel_configs: Vec::new(),
+            metric_relabel_configs: Vec::new(),
+            basic_auth: None,
+            authorization: None,
+            bearer_token: Secret::default(),
+            bearer_token_file: String::new(),
+            tls_config: TlsConfig::default(),
+            follow_redirects: true,
+            proxy_url: None,
+            no_proxy: String::new(),
+            proxy_from_environment: false,
+            proxy_connect_header: Named::default(),
+            http_headers: Named::default(),
+            origin: Origin::default(),
+        }
+    }
+}
+
+impl ScrapeConfig {
+    /// The keys that say how to talk HTTP.
+    #[must_use]
+    pub fn http_client(&self) -> HttpClient<'_> {
+        HttpClient {
+            basic_auth: self.basic_auth.as_ref(),
+            authorization: self.authorization.as_ref(),
+            tls_config: &self.tls_config,
+            follow_redirects: self.follow_redirects,
+            proxy_url: self.proxy_url.as_ref(),
+            no_proxy: &self.no_proxy,
+            proxy_from_environment: self.proxy_from_environment,
+            proxy_connect_header: &self.proxy_connect_header,
+            http_headers: &self.http_headers,
+        }
+    }
+}
+
+/// Where a job was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// 0: the configuration file; n: the n-th file of `scrape_config_files`.
+    pub file: usize,
+    /// Position in that file's `scrape_configs`.
+    pub index: usize,
+}
+
+/// Targets that share labels.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct StaticConfig {
+    /// Each `host:port`.
+    pub targets: Vec<String>,
+    /// Labels of all of them.
+    pub labels: Labels,
+}
+
+/// Target groups in files of their own.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct FileSdConfig {
+    /// Paths ending in .json, .yml or .yaml; the last part may hold one `*`.
+    pub files: Vec<String>,
+    /// Prometheus re-reads the files this often; tidegate reads them at start and on reload.
+    pub refresh_interval: Duration,
+}
+
+impl Default for FileSdConfig {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            refresh_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// One relabelling rule, as text; compiled by the caller of the loader.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RelabelConfig {
+    /// Labels whose values are joined.
+    pub source_labels: Vec<String>,
+    /// What joins them.
+    pub separator: String,
+    /// Label that is set.
+    pub target_label: String,
+    /// RE2 syntax, matched against the whole text.
+    pub regex: String,
+    /// For `hashmod`.
+    pub modulus: u64,
+    /// Template of the new value or name.
+    pub replacement: String,
+    /// What the rule does.
+    pub action: Action,
+}
+
+/// `regex` unless set.
+pub const DEFAULT_REGEX: &str = "(.*)";
+/// `separator` unless set.
+pub const DEFAULT_SEPARATOR: &str = ";";
+/// `replacement` unless set.
+pub const DEFAULT_REPLACEMENT: &str = "$1";
+
+impl Default for RelabelConfig {
+    fn default() -> Self {
+        Self {
+            source_labels: Vec::new(),
+            separator: DEFAULT_SEPARATOR.into(),
+            target_label: String::new(),
+            regex: DEFAULT_REGEX.into(),
+            modulus: 0,
+            replacement: DEFAULT_REPLACEMENT.into(),
+            action: Action::Replace,
+        }
+    }
+}
+
+/// Declares an enum read from a fixed set of words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $fold:expr, $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// The word of the configuration file.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromText for $name {
+            fn from_text(text: &str) -> Result<Self, String> {
+                let fold: fn(&str, &str) -> bool = $fold;
+                $(if fold(text, $word) { return Ok(Self::$variant); })+
+                Err(format!("found {text:?}, expected {}", $crate::host::config::keys::List(&[$($word),+])))
+            }
+        }
+
+        deserialize_from_text!($name);
+    };
+}
+pub(super) use words;
+
+/// Words that must be written exactly.
+pub(super) fn exactly(a: &str, b: &str) -> bool {
+    a == b
+}
+
+words! {
+    /// An exposition format a target may be asked for.
+    ScrapeProtocol, exactly,
+    /// Delimited protobuf.
+    PrometheusProto = "PrometheusProto",
+    /// The classic text format.
+    PrometheusText004 = "PrometheusText0.0.4",
+    /// The text format with quoted names.
+    PrometheusText100 = "PrometheusText1.0.0",
+    /// OpenMetrics draft.
+    OpenMetricsText001 = "OpenMetricsText0.0.1",
+    /// OpenMetrics 1.0.
+    OpenMetricsText100 = "OpenMetricsText1.0.0",
+}
+
+words! {
+    /// Which metric and label names are legal.
+    ValidationScheme, exactly,
+    /// Any non-empty UTF-8.
+    Utf8 = "utf8",
+    /// Letters, digits, underscores (and colons in metric names).
+    Legacy = "legacy",
+}
+
+words! {
+    /// How a target is asked to write names outside the legacy alphabet.
+    EscapingScheme, exactly,
+    /// As they are.
+    AllowUtf8 = "allow-utf-8",
+    /// Other characters become underscores.
+    Underscores = "underscores",
+    /// Dots become `_dot_`.
+    Dots = "dots",
+    /// `U__` and code points.
+    Values = "values",
+}
+
+words! {
+    /// What a relabelling rule does (SCR-604); letters in any case.
+    Action, str::eq_ignore_ascii_case,
+    /// Sets a label from a template.
+    Replace = "replace",
+    /// Drops what does not match.
+    Keep = "keep",
+    /// Drops what matches.
+    Drop = "drop",
+    /// Drops what differs from `target_label`.
+    KeepEqual = "keepequal",
+    /// Drops what equals `target_label`.
+    DropEqual = "dropequal",
+    /// Sets a label to a hash.
+    HashMod = "hashmod",
+    /// Copies labels to new names.
+    LabelMap = "labelmap",
+    /// Removes labels by name.
+    LabelDrop = "labeldrop",
+    /// Removes all other labels.
+    LabelKeep = "labelkeep",
+    /// Sets a label to the value in lower case.
+    Lowercase = "lowercase",
+    /// Sets a label to the value in upper case.
+    Uppercase = "uppercase",
+}
+
+/// `fallback_scrape_protocol: ""` means none.
+fn protocol_or_empty<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<ScrapeProtocol>, D::Error> {
+    struct OrEmpty(Option<ScrapeProtocol>);
+    impl FromText for OrEmpty {
+        fn from_text(text: &str) -> Result<Self, String> {
+            if text.is_empty() {
+                return Ok(Self(None));
+            }
+            ScrapeProtocol::from_text(text).map(|p| Self(Some(p)))
+        }
+    }
+    super::value::text::<OrEmpty, D>(d).map(|v| v.0)
+}
