@@ -155,6 +155,28 @@ pub fn from_decimal(mut mantissa: i64, mut exponent: i32) -> Option<Number> {
     (exponent >= MIN_EXPONENT && mantissa.unsigned_abs() < MANTISSA_LIMIT).then(|| Number::decimal(mantissa, exponent))
 }
 
+/// `mantissa x 10^exponent` as a mantissa at `scale`; `None` where `scale` is too coarse or the mantissa overflows.
+pub(super) fn at_scale(mantissa: i64, exponent: i8, scale: i8) -> Option<i64> {
+    if exponent == scale {
+        return Some(mantissa);
+    }
+    let finer = usize::try_from(i32::from(exponent) - i32::from(scale)).ok()?;
+    match POWERS.get(finer) {
+        Some(&power) => mantissa.checked_mul(power),
+        None => (mantissa == 0).then_some(0),
+    }
+}
+
+/// A mantissa at scale `from` brought to scale `to`, wrapped or truncated where it does not fit: only a prediction.
+pub(super) fn rescale(mantissa: i64, from: i8, to: i8) -> i64 {
+    let power = POWERS.get(usize::from(from.abs_diff(to))).copied();
+    if to < from {
+        mantissa.wrapping_mul(power.unwrap_or(0))
+    } else {
+        power.map_or(0, |power| mantissa / power)
+    }
+}
+
 /// The shortest decimal that has exactly these bits, or the bits themselves where there is none within bounds.
 ///
 /// Whole numbers are quick; others pass through the standard shortest-digits formatter.

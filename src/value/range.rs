@@ -1,0 +1,290 @@
+//! Adaptive binary range coder.
+//!
+//! Each decision is coded at a price set by a [`Slot`] that has learned how often it goes which way. The encoder
+//! keeps an interval `[low, low + range)` of the byte string read as a fraction and narrows it with each decision; the
+//! decoder follows. Carries out of `low` are resolved by holding back the last byte and any 0xFF behind it.
+//!
+//! ```text
+//! bound = (range >> 12) * p12       p12 = chance of `false` in 1/4096, 24..=4072
+//! false: range = bound              true: low += bound, range -= bound
+//! below 2^24: one byte leaves from the top of low
+//! ```
+//!
+//! A coder lives for one frame, its slots until the next SYNC. At the end the encoder picks the value of the interval with
+//! the most trailing zero bytes and leaves those away; a decoder that reads past the end reads zeros.
+//!
+//! Source: G. N. N. Martin, "Range encoding" (1979); carry handling as in Subbotin's and Pavlov's coders.
+
+use super::codec::DecodeError;
+use super::varint::Sink;
+use crate::frame::Full;
+
+/// Width kept in `range`; below it bytes are shifted out.
+const RENORMALISE: u32 = 1 << 24;
+
+/// Most bits that one division of the range codes; leaves it at least 2^8 wide.
+const RAW_CHUNK: u32 = 16;
+
+/// Bytes of the decoder's register: it reads this far ahead, and the encoder leaves away up to as many zero bytes.
+const REGISTER_BYTES: usize = 4;
+
+/// Chance of `false`, learned: quickly at first, then with a fixed window. 16 bits.
+///
+/// A slot is young until it has learned at its final speed: then it holds the number of decisions seen (5 bits) and the
+/// chance to 10 bits. After that the count is of no use and the chance has 15 bits, so that rare events can be priced
+/// down to the 24/4096 that the coder admits.
+///
+/// ```text
+/// 0nnn nnpp pppp pppp    young        1ppp pppp pppp pppp    mature
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot(u16);
+
+const MATURE: u16 = 0x8000;
+
+impl Slot {
+    /// Nothing learned: both ways equally likely.
+    pub(super) const RESET: Self = Self(1 << 9);
+
+    /// Chance of `false` in 1/4096.
+    fn chance(self) -> u32 {
+        let chance = if self.0 & MATURE == 0 {
+            (self.0 & 0x3ff) << 2
+        } else {
+            (self.0 & 0x7fff) >> 3
+        };
+        u32::from(chance).clamp(24, 4072)
+    }
+
+    /// Learns one outcome. `slowest` is the final shift: the window is about 2^slowest decisions.
+    fn learn(&mut self, outcome: bool, slowest: u16) {
+        if self.0 & MATURE != 0 {
+            let chance = self.0 & 0x7fff;
+            self.0 = MATURE | drift(chance, 0x7fff, outcome, slowest);
+            return;
+        }
+        let count = self.0 >> 10;
+        // 1, 2, then four times each 3, 4, 5, ...
+        let shift = if count < 2 { count + 1 } else { 3 + (count - 2) / 4 };
+        if shift >= slowest {
+            let chance = (self.0 & 0x3ff) << 5 | 0x10;
+            self.0 = MATURE | drift(chance, 0x7fff, outcome, slowest);
+        } else {
+            self.0 = (count + 1) << 10 | drift(self.0 & 0x3ff, 0x3ff, outcome, shift);
+        }
+    }
+}
+
+const fn drift(chance: u16, certain: u16, outcome: bool, shift: u16) -> u16 {
+    if outcome {
+        chance - (chance >> shift)
+    } else {
+        chance + ((certain - chance) >> shift)
+    }
+}
+
+/// Either direction of the coder, so that one description of a frame serves both.
+///
+/// An encoder writes what it is given and returns it; a decoder ignores it and returns what was written.
+pub(super) trait BitCoder {
+    /// One decision, priced by `slot`, which learns from it.
+    fn bit(&mut self, slot: &mut Slot, slowest: u16, wish: bool) -> bool;
+
+    /// The low `count` bits (at most 64) of `wish` at full price; the bits above must be zero.
+    fn raw(&mut self, count: u32, wish: u64) -> u64;
+}
+
+/// Writes decisions to a sink.
+pub(super) struct Encoder<'a, S> {
+    out: &'a mut S,
+    /// Lower end of the interval; bit 32 is a carry.
+    low: u64,
+    range: u32,
+    /// The last byte, held back until no carry can reach it. `None` at the start: the value is below 1, nothing carries out.
+    held: Option<u8>,
+    /// Bytes 0xFF behind the held one.
+    held_ff: u32,
+    /// The sink's first refusal; checked once, at the end.
+    full: Result<(), Full>,
+}
+
+impl<'a, S: Sink> Encoder<'a, S> {
+    pub(super) fn new(out: &'a mut S) -> Self {
+        Self {
+            out,
+            low: 0,
+            range: u32::MAX,
+            held: None,
+            held_ff: 0,
+            full: Ok(()),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if self.full.is_ok() {
+            self.full = self.out.put(bytes);
+        }
+    }
+
+    /// Sends the bytes held back, with the carry if there is one.
+    fn release(&mut self) {
+        let carry = (self.low >> 32) as u8;
+        if let Some(byte) = self.held.take() {
+            self.put(&[byte.wrapping_add(carry)]);
+        }
+        for _ in 0..self.held_ff {
+            self.put(&[0xff_u8.wrapping_add(carry)]);
+        }
+        self.held_ff = 0;
+    }
+
+    /// Takes the top byte out of `low`.
+    fn shift_out(&mut self) {
+        if self.low >> 24 == 0xff {
+            self.held_ff += 1;
+        } else {
+            self.release();
+            self.held = Some((self.low >> 24) as u8);
+        }
+        self.low = self.low << 8 & 0xffff_ffff;
+    }
+
+    fn renormalise(&mut self) {
+        while self.range < RENORMALISE {
+            self.range <<= 8;
+            self.shift_out();
+        }
+    }
+
+    /// Ends the frame.
+    ///
+    /// # Errors
+    /// [`Full`] if the sink refused any byte of it.
+    pub(super) fn finish(mut self) -> Result<(), Full> {
+        let end = self.low + u64::from(self.range);
+        // The most zero bytes first; with none, `low` itself lies inside.
+        for zeros in (0..=REGISTER_BYTES).rev() {
+            let mask = (1_u64 << (8 * zeros)) - 1;
+            let value = (self.low + mask) & !mask;
+            if value < end {
+                self.low = value;
+                self.release();
+                let bytes = (value as u32).to_be_bytes();
+                self.put(bytes.get(..REGISTER_BYTES - zeros).unwrap_or_default());
+                break;
+            }
+        }
+        self.full
+    }
+}
+
+impl<S: Sink> BitCoder for Encoder<'_, S> {
+    fn bit(&mut self, slot: &mut Slot, slowest: u16, wish: bool) -> bool {
+        let bound = (self.range >> 12) * slot.chance();
+        if wish {
+            self.low += u64::from(bound);
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        slot.learn(wish, slowest);
+        self.renormalise();
+        wish
+    }
+
+    fn raw(&mut self, count: u32, wish: u64) -> u64 {
+        let mut left = count;
+        while left > 0 {
+            let step = left.min(RAW_CHUNK);
+            left -= step;
+            self.range >>= step;
+            self.low += u64::from(self.range) * (wish >> left & ((1 << step) - 1));
+            self.renormalise();
+        }
+        wish
+    }
+}
+
+/// Reads decisions from a slice.
+pub(super) struct Decoder<'a> {
+    bytes: &'a [u8],
+    /// Bytes taken, those past the end included.
+    taken: usize,
+    /// Where the value lies above the interval's lower end.
+    code: u32,
+    range: u32,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        let mut decoder = Self {
+            bytes,
+            taken: 0,
+            code: 0,
+            range: u32::MAX,
+        };
+        for _ in 0..REGISTER_BYTES {
+            decoder.shift_in();
+        }
+        decoder
+    }
+
+    fn shift_in(&mut self) {
+        let byte = self.bytes.get(self.taken).copied().unwrap_or(0);
+        self.taken += 1;
+        self.code = self.code << 8 | u32::from(byte);
+    }
+
+    fn renormalise(&mut self) {
+        while self.range < RENORMALISE {
+            self.range <<= 8;
+            self.shift_in();
+        }
+    }
+
+    /// Checks that the frame was as long as its decisions.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] or [`DecodeError::TrailingBytes`].
+    pub(super) fn finish(self) -> Result<(), DecodeError> {
+        if self.taken < self.bytes.len() {
+            Err(DecodeError::TrailingBytes)
+        } else if self.taken > self.bytes.len() + REGISTER_BYTES {
+            Err(DecodeError::Truncated)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl BitCoder for Decoder<'_> {
+    fn bit(&mut self, slot: &mut Slot, slowest: u16, _: bool) -> bool {
+        let bound = (self.range >> 12) * slot.chance();
+        let outcome = self.code >= bound;
+        if outcome {
+            self.code -= bound;
+            self.range -= bound;
+        } else {
+            self.range = bound;
+        }
+        slot.learn(outcome, slowest);
+        self.renormalise();
+        outcome
+    }
+
+    fn raw(&mut self, count: u32, _: u64) -> u64 {
+        let mut value = 0;
+        let mut left = count;
+        while left > 0 {
+            let step = left.min(RAW_CHUNK);
+            left -= step;
+            self.range >>= step;
+            // Damaged bytes may lie outside the interval.
+            let chunk = (self.code / self.range).min((1 << step) - 1);
+            self.code -= chunk * self.range;
+            value = value << step | u64::from(chunk);
+            self.renormalise();
+        }
+        value
+    }
+}

@@ -1,0 +1,307 @@
+//! Codec TC1: predictions coded by a binary range coder.
+//!
+//! Each series of a frame is a short walk over yes/no decisions; every decision has a price learned in the context it
+//! is made in ([`Model`]). [`Walk`] describes that walk once, for encoder and decoder alike. In order:
+//!
+//! 1. **Changed?** Context: how many of the last 8 scrapes changed, the last two of them, and whether the two series before
+//!    it in this frame changed; for a first value only the latter.
+//! 2. If changed and not in bits mode: **needs bits?** Context: first value or not. If so the series is coded as float
+//!    patterns until it is reset.
+//! 3. For a mantissa: **scale**. A first value has it in a 5-bit tree; later ones first say whether it differs. The
+//!    remembered mantissa is brought to the new scale.
+//! 4. **Same delta as the neighbour?** (the series that changed before this one in the frame; histogram buckets, byte and packet
+//!    counters) and else, **same delta as last time?** Contexts: the last two answers, mode, and for the neighbour whether it
+//!    stood directly before and whether both guesses agree.
+//! 5. Else the **residual** against no change or the last change, whichever was closer last time: sign; whether the trailing zero
+//!    bits that all residuals so far had in common are zero again (memory counts in pages); bit length by a tree in the context
+//!    of this series' usual length; the two bits below the leading one; the rest at full price.
+//!
+//! The model is about 3.5 KB ([`Codec::ram_bytes`](super::codec::Codec::ram_bytes)) and is shared by all series and targets.
+
+use super::codec::DecodeError;
+use super::range::{BitCoder, Decoder, Encoder, Slot};
+use super::state::{BITS, NEIGHBOUR_SHIFT, REPEAT_SHIFT, SEEN, SLOPE, SeriesState, ZEROS_UNKNOWN};
+use super::varint::Sink;
+use crate::frame::Full;
+use crate::sample::{Number, Sample};
+
+/// Final learning speeds: yes/no decisions settle slowly, the many branches of the trees quickly.
+const FLAG: u16 = 7;
+const MANTISSA: u16 = 6;
+const TREE: u16 = 5;
+
+/// Contexts of the bit length: 16 usual lengths, first value, bits mode.
+const SIZE_CONTEXTS: usize = 18;
+const SIZE_FIRST: usize = 16;
+const SIZE_BITS: usize = 17;
+
+/// Common trailing zeros that are worth a decision.
+const WORTHWHILE_ZEROS: core::ops::Range<u8> = 2..60;
+
+/// Upper bound for a frame of `samples`.
+///
+/// The longest walk is 21 decisions at no more than log2(4096 / 24) bits and 61 raw bits: 27.2 bytes.
+pub(super) const fn max_encoded_bytes(samples: usize) -> usize {
+    samples * 28 + 8
+}
+
+/// All that TC1 has learned beyond single series.
+#[derive(Debug)]
+pub(super) struct Model {
+    changed: [Slot; 9 * 16],
+    first_changed: [Slot; 4],
+    needs_bits: [Slot; 2],
+    first_scale: [Slot; 32],
+    scale_differs: Slot,
+    scale: [Slot; 32],
+    neighbour: [Slot; 32],
+    repeat: [Slot; 8],
+    sign: [Slot; 16],
+    aligned: [Slot; 32],
+    size_is_64: [Slot; SIZE_CONTEXTS],
+    size: [[Slot; 64]; SIZE_CONTEXTS],
+    mantissa: [[Slot; 4]; 64],
+}
+
+impl Model {
+    /// Nothing learned.
+    pub(super) fn new() -> Self {
+        Self {
+            changed: [Slot::RESET; 9 * 16],
+            first_changed: [Slot::RESET; 4],
+            needs_bits: [Slot::RESET; 2],
+            first_scale: [Slot::RESET; 32],
+            scale_differs: Slot::RESET,
+            scale: [Slot::RESET; 32],
+            neighbour: [Slot::RESET; 32],
+            repeat: [Slot::RESET; 8],
+            sign: [Slot::RESET; 16],
+            aligned: [Slot::RESET; 32],
+            size_is_64: [Slot::RESET; SIZE_CONTEXTS],
+            size: [[Slot::RESET; 64]; SIZE_CONTEXTS],
+            mantissa: [[Slot::RESET; 4]; 64],
+        }
+    }
+}
+
+pub(super) fn encode(
+    model: &mut Model,
+    states: &mut [SeriesState],
+    samples: &[Sample],
+    out: &mut impl Sink,
+) -> Result<(), Full> {
+    let limit = states.len();
+    let mut walk = Walk::new(model, Encoder::new(out));
+    for sample in samples {
+        let state = states.get_mut(usize::from(sample.series.0)).ok_or(Full { limit })?;
+        // An encoder never meets the malformed.
+        let _ = walk.sample(state, Some(sample.number));
+    }
+    walk.coder.finish()
+}
+
+pub(super) fn decode(
+    model: &mut Model,
+    states: &mut [SeriesState],
+    bytes: &[u8],
+    samples: &mut [Sample],
+) -> Result<(), DecodeError> {
+    let mut walk = Walk::new(model, Decoder::new(bytes));
+    for sample in samples {
+        let state = states
+            .get_mut(usize::from(sample.series.0))
+            .ok_or(DecodeError::UnknownSeries(sample.series))?;
+        walk.sample(state, None).ok_or(DecodeError::Malformed)?;
+        sample.number = state.number().ok_or(DecodeError::Malformed)?;
+    }
+    walk.coder.finish()
+}
+
+/// One frame's way through the decisions.
+///
+/// Arguments called `wish` are what an encoder wants to say; a decoder passes anything and goes by what comes back.
+struct Walk<'a, C> {
+    model: &'a mut Model,
+    coder: C,
+    /// One bit per series of this frame so far, newest lowest: changed or not.
+    recent: u8,
+    /// Delta of the last series of this frame that changed; 0: none yet.
+    neighbour: i64,
+}
+
+impl<'a, C: BitCoder> Walk<'a, C> {
+    fn new(model: &'a mut Model, coder: C) -> Self {
+        Self {
+            model,
+            coder,
+            recent: 0,
+            neighbour: 0,
+        }
+    }
+
+    /// Moves `state` to the next value. `None`: the bytes are damaged.
+    fn sample(&mut self, state: &mut SeriesState, wish: Option<Number>) -> Option<()> {
+        let first = !state.has(SEEN);
+        let recent = usize::from(self.recent & 3);
+        let slot = if first {
+            &mut self.model.first_changed[recent]
+        } else {
+            let often = state.history.count_ones() as usize;
+            &mut self.model.changed[often << 4 | usize::from(state.history & 3) << 2 | recent]
+        };
+        let changed = self
+            .coder
+            .bit(slot, FLAG, wish.is_some_and(|number| !state.holds(number)));
+        state.history = state.history << 1 | u8::from(changed);
+        self.recent = self.recent << 1 | u8::from(changed);
+        if changed {
+            let word = self.form(state, first, wish)?;
+            let delta = self.delta(state, first, word.wrapping_sub(state.word()) as i64);
+            state.advance(delta);
+            self.neighbour = delta;
+        } else {
+            state.rest();
+        }
+        Some(())
+    }
+
+    /// Settles mode and scale; returns the word that `state` is to reach (the encoder's; arbitrary in a decoder).
+    fn form(&mut self, state: &mut SeriesState, first: bool, wish: Option<Number>) -> Option<u64> {
+        let place = wish.and_then(|number| state.place(number));
+        if !state.has(BITS) {
+            let slot = &mut self.model.needs_bits[usize::from(!first)];
+            if self.coder.bit(slot, FLAG, place.is_none()) {
+                state.enter_bits();
+            }
+        }
+        if state.has(BITS) {
+            return Some(wish.map_or(0, Number::to_bits));
+        }
+        let (scale, mantissa) = place.unwrap_or_default();
+        let tree = if first {
+            &mut self.model.first_scale
+        } else if self
+            .coder
+            .bit(&mut self.model.scale_differs, FLAG, scale != state.scale())
+        {
+            &mut self.model.scale
+        } else {
+            return Some(mantissa as u64);
+        };
+        let digits = tree_bits(&mut self.coder, tree, 5, u32::from(scale.unsigned_abs()));
+        state.set_scale(-(digits as i8)).then_some(mantissa as u64)
+    }
+
+    /// The change of `state`'s word.
+    fn delta(&mut self, state: &mut SeriesState, first: bool, wish: i64) -> i64 {
+        let bits = usize::from(state.has(BITS));
+        let last = state.last_delta();
+        let neighbour = self.neighbour;
+        if neighbour != 0 && !first {
+            let adjacent = usize::from(self.recent >> 1 & 1);
+            let agree = usize::from(last == neighbour);
+            let context = state.hits(NEIGHBOUR_SHIFT) | adjacent << 2 | bits << 3 | agree << 4;
+            let hit = self
+                .coder
+                .bit(&mut self.model.neighbour[context], FLAG, wish == neighbour);
+            state.push_hit(NEIGHBOUR_SHIFT, hit);
+            if hit {
+                return neighbour;
+            }
+        }
+        if last != 0 && last != neighbour {
+            let context = state.hits(REPEAT_SHIFT) | bits << 2;
+            let hit = self.coder.bit(&mut self.model.repeat[context], FLAG, wish == last);
+            state.push_hit(REPEAT_SHIFT, hit);
+            if hit {
+                return last;
+            }
+        }
+        let expected = state.expected_delta();
+        expected.wrapping_add(self.residual(state, first, wish.wrapping_sub(expected)))
+    }
+
+    /// What the prediction missed.
+    fn residual(&mut self, state: &mut SeriesState, first: bool, wish: i64) -> i64 {
+        let bits = usize::from(state.has(BITS));
+        let slope = usize::from(state.has(SLOPE));
+        let falling = usize::from(state.last_delta() < 0);
+        let context = slope | usize::from(!first) << 1 | bits << 2 | falling << 3;
+        let negative = self.coder.bit(&mut self.model.sign[context], FLAG, wish < 0);
+
+        let mut zeros = if !first && WORTHWHILE_ZEROS.contains(&state.zeros) {
+            state.zeros
+        } else {
+            0
+        };
+        let size_context = if first {
+            SIZE_FIRST
+        } else if bits == 1 {
+            SIZE_BITS
+        } else {
+            usize::from(state.class.saturating_sub(zeros) / 2).min(15)
+        };
+        let wish = wish.unsigned_abs();
+        if zeros > 0 {
+            let slot = &mut self.model.aligned[usize::from(zeros / 4).min(15) | bits << 4];
+            let unaligned = wish & ((1 << zeros) - 1) != 0;
+            if self.coder.bit(slot, FLAG, unaligned) {
+                zeros = 0;
+            }
+        }
+        // Damaged bytes may ask for more bits than there are.
+        let magnitude = self.magnitude(size_context, wish >> zeros).wrapping_shl(zeros.into());
+
+        if !first && magnitude != 0 {
+            let found = magnitude.trailing_zeros() as u8;
+            state.zeros = if state.zeros == ZEROS_UNKNOWN {
+                found
+            } else {
+                state.zeros.min(found)
+            };
+        }
+        state.class = (state.class + bit_length(magnitude) as u8).div_ceil(2);
+        if negative {
+            (magnitude as i64).wrapping_neg()
+        } else {
+            magnitude as i64
+        }
+    }
+
+    /// An unsigned number: bit length, two bits below the leading one, the rest raw.
+    fn magnitude(&mut self, context: usize, wish: u64) -> u64 {
+        let length = bit_length(wish);
+        let length = if self.coder.bit(&mut self.model.size_is_64[context], TREE, length == 64) {
+            64
+        } else {
+            tree_bits(&mut self.coder, &mut self.model.size[context], 6, length & 63)
+        };
+        if length < 2 {
+            return length.into();
+        }
+        let below = length - 1;
+        let modelled = below.min(2);
+        let rest = below - modelled;
+        let slots = &mut self.model.mantissa[(length & 63) as usize];
+        let top = 1 << modelled | (wish >> rest) as u32 & ((1 << modelled) - 1);
+        let mut node = 1;
+        for i in (0..modelled).rev() {
+            node = node << 1 | usize::from(self.coder.bit(&mut slots[node], MANTISSA, top >> i & 1 == 1));
+        }
+        (node as u64) << rest | self.coder.raw(rest, wish & ((1 << rest) - 1))
+    }
+}
+
+/// `count` bits of `wish`, highest first, each priced by those before it; `slots` has `1 << count`.
+fn tree_bits<C: BitCoder>(coder: &mut C, slots: &mut [Slot], count: u32, wish: u32) -> u32 {
+    let mut node = 1;
+    for i in (0..count).rev() {
+        node = node << 1 | usize::from(coder.bit(&mut slots[node], TREE, wish >> i & 1 == 1));
+    }
+    (node - (1 << count)) as u32
+}
+
+/// Bits in use: 0 for 0, 64 for numbers from 2^63.
+const fn bit_length(value: u64) -> u32 {
+    64 - value.leading_zeros()
+}
