@@ -37,6 +37,7 @@ extern crate std;
 
 pub mod catalogue;
 pub mod clock;
+pub mod exposition;
 pub mod frame;
 pub mod hash;
 #[cfg(feature = "host")]
