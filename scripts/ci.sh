@@ -23,11 +23,11 @@ fail() {
 
 step_tree() {
     local file board heading
-    for file in .ci/run scripts/*; do
+    for file in .ci/run scripts/* scripts/*/*.py; do
         [ -f "$file" ] || continue
-        case "$(head -n 1 "$file")" in
+        case "$file $(head -n 1 "$file")" in
             *bash) bash -n "$file" ;;
-            *python3) python3 - "$file" <<'PY' ;;
+            *python3 | *.py\ *) python3 - "$file" <<'PY' ;;
 import ast, sys
 ast.parse(open(sys.argv[1], encoding="utf-8").read(), sys.argv[1])
 PY
