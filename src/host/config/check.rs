@@ -11,6 +11,7 @@ use super::scrape::{
 };
 use super::url::{HostPort, Scheme};
 use super::{Config, Memory, RemoteWrite, Ring, ScrapeConfig};
+use crate::labels::NameScheme;
 use crate::limits::{MAX_LABELS, MAX_REMOTES, MAX_SERIES, MAX_TARGETS};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -119,16 +120,8 @@ fn global(config: &Config) -> Check {
     )
 }
 
-/// True for a label name that is legal under `scheme`.
-pub(super) fn is_label_name(name: &str, scheme: ValidationScheme) -> bool {
-    match scheme {
-        ValidationScheme::Utf8 => !name.is_empty(),
-        ValidationScheme::Legacy => {
-            !name.starts_with(|c: char| c.is_ascii_digit())
-                && !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-        }
-    }
+fn is_label_name(name: &str, scheme: ValidationScheme) -> bool {
+    NameScheme::from(scheme).allows_label(name)
 }
 
 fn labels(key: &str, labels: &[(String, String)], scheme: ValidationScheme) -> Check {

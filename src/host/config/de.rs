@@ -10,7 +10,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use saphyr_parser::{Event, ScalarStyle};
-use serde::de::value::{CowStrDeserializer, MapDeserializer};
+use serde::de::value::{CowStrDeserializer, MapDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeSeed, Visitor};
 
 /// What a mapping is read into.
@@ -84,22 +84,20 @@ impl<'a> Map<'_, 'a> {
             return Ok(true);
         };
         let harmless = matches!(self.yaml.peek()?, Event::Scalar(text, ..) if unless.contains(&&**text));
-        if !harmless {
-            if refused {
-                return self.yaml.error(at, format_args!("{key}: {why}"));
-            }
-            let mut path = render(&self.yaml.path);
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(key);
-            self.yaml.warnings.push(Warning {
-                position: Some(at),
-                file: String::new(),
-                key: path,
-                message: why.into(),
-            });
+        if harmless {
+            return Ok(known);
         }
+        self.yaml.path.push(Step::Key(Cow::Owned(key.into())));
+        if refused {
+            return self.yaml.error(at, why);
+        }
+        self.yaml.warnings.push(Warning {
+            position: Some(at),
+            file: String::new(),
+            key: render(&self.yaml.path),
+            message: why.into(),
+        });
+        self.yaml.path.pop();
         Ok(known)
     }
 }
@@ -275,6 +273,8 @@ impl<'de> de::Deserializer<'de> for &mut Yaml<'_> {
         let at = self.at;
         match start {
             Event::SequenceStart(..) => {}
+            // An empty file, where a list is the whole file.
+            Event::StreamEnd => return visitor.visit_seq(SeqDeserializer::<_, Error>::new(core::iter::empty::<()>())),
             other => return self.error(at, format_args!("found {}, expected a list", describe(&other))),
         }
         self.enter()?;

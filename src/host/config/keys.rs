@@ -69,6 +69,7 @@ const ENTRIES: &[Entry] = &[
     (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0; remove it: classic histograms are always scraped")),
     (&["ScrapeConfig"], "native_histogram_bucket_limit", ignored(NEEDS_NATIVE)),
     (&["ScrapeConfig"], "native_histogram_min_bucket_factor", ignored(NEEDS_NATIVE)),
+    (&["FileSdConfig"], "refresh_interval", ignored("has no effect: the files are read at start and on reload")),
     (HTTP, "oauth2", refused("not supported yet: use authorization with credentials_file, or basic_auth")),
     (HTTP, "enable_http2", ignored("has no effect: HTTP/1.1 is always used")),
     (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),
@@ -120,10 +121,10 @@ impl fmt::Display for Unknown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "unknown key {:?}", self.key)?;
         let listed = ENTRIES.iter().filter(|e| e.0.contains(&self.shape)).map(|e| e.1);
-        if let Some(close) = closest(self.key, self.fields.iter().copied().chain(listed)) {
-            write!(f, ", did you mean {close}?")?;
+        match closest(self.key, self.fields.iter().copied().chain(listed)) {
+            Some(close) => write!(f, ", did you mean {close}? accepted: ")?,
+            None => f.write_str(", accepted: ")?,
         }
-        f.write_str(" Accepted: ")?;
         joined(f, self.fields)
     }
 }

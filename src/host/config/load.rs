@@ -1,6 +1,6 @@
 //! From a path to a checked configuration.
 
-use super::error::{ConfigError, Warning};
+use super::error::{ConfigError, Position, Warning};
 use super::yaml::{self, MAX_CONFIG_BYTES};
 use super::{Config, Loaded, Origin, ScrapeConfig, check, glob, resolve};
 use alloc::format;
@@ -43,7 +43,7 @@ struct Jobs {
 ///
 /// # Errors
 /// The file cannot be read, is too large, or is not UTF-8.
-pub(super) fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
+fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
     let error = |message: String| ConfigError::new(message).file(path);
     let file = File::open(path).map_err(|e| error(format!("open: {e}")))?;
     let mut bytes = Zeroizing::new(Vec::new());
@@ -58,15 +58,25 @@ pub(super) fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
     match String::from_utf8(core::mem::take(&mut *bytes)) {
         Ok(text) => Ok(Zeroizing::new(text)),
         Err(e) => {
-            let at = e.utf8_error().valid_up_to();
+            let valid = e.utf8_error().valid_up_to();
             *bytes = e.into_bytes();
-            Err(error(format!("not UTF-8 text: byte {at} cannot be decoded")))
+            let before = bytes.get(..valid).unwrap_or_default();
+            let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
+            let line = 1 + before.iter().filter(|b| **b == b'\n').count();
+            // Characters begin at bytes other than 10xxxxxx.
+            let column = before
+                .get(start..)
+                .unwrap_or_default()
+                .iter()
+                .filter(|b| **b & 0xc0 != 0x80)
+                .count();
+            Err(error("not UTF-8 text".into()).at(Position::of(line, column)))
         }
     }
 }
 
 /// Reads one file and puts its name to what is said about it.
-fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
+pub(super) fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
     let text = read_text(path)?;
     let (value, mut found) = yaml::from_str(&text).map_err(|e| e.file(path))?;
     for warning in &mut found {

@@ -18,6 +18,7 @@
 
 mod check;
 mod de;
+mod dump;
 mod error;
 mod glob;
 mod global;
@@ -28,6 +29,7 @@ mod own;
 mod remote;
 mod resolve;
 mod scrape;
+mod targets;
 mod url;
 mod value;
 mod yaml;
@@ -43,6 +45,7 @@ pub use scrape::{
     Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, EscapingScheme, FileSdConfig, Origin, RelabelConfig,
     ScrapeConfig, ScrapeProtocol, StaticConfig, ValidationScheme,
 };
+pub use targets::{DroppedTarget, FailedTarget, Relabel, TargetSpec, Targets};
 pub use url::{HostPort, MAX_URL_BYTES, Scheme, Url};
 pub use value::{Duration, Labels, Named, SECRET_MASK, Secret, Size};
 pub use yaml::{MAX_CONFIG_BYTES, MAX_DEPTH, MAX_KEYS};
@@ -72,7 +75,7 @@ pub struct Config {
 pub struct Loaded {
     /// With every default filled in.
     pub config: Config,
-    /// Keys without effect and likely mistakes, in the order of the file.
+    /// Keys without effect, then likely mistakes; each in the order of the file.
     pub warnings: Vec<Warning>,
 }
 

@@ -180,23 +180,12 @@ pub struct StaticConfig {
     pub labels: Labels,
 }
 
-/// Target groups in files of their own.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+/// Target groups in files of their own, read at start and on reload.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct FileSdConfig {
     /// Paths ending in .json, .yml or .yaml; the last part may hold one `*`.
     pub files: Vec<String>,
-    /// Prometheus re-reads the files this often; tidegate reads them at start and on reload.
-    pub refresh_interval: Duration,
-}
-
-impl Default for FileSdConfig {
-    fn default() -> Self {
-        Self {
-            files: Vec::new(),
-            refresh_interval: Duration::from_secs(300),
-        }
-    }
 }
 
 /// One relabelling rule, as text; compiled by the caller of the loader.

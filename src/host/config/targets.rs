@@ -1,0 +1,413 @@
+//! From jobs to targets: labels before and after relabelling, and where to scrape.
+//!
+//! Does what Prometheus does between service discovery and the first scrape (SCR-401..408). The relabelling itself is a
+//! closure of the caller's, so that this module needs no compiled rules. Runs at start and on
+//! reload; allocates freely.
+//!
+//! Invariants of a [`TargetSpec`]: `body` is canonical and holds no label whose name begins with
+//! `__`; the address parses; interval and timeout are positive and the timeout is not above the interval.
+//!
+//! Limits: [`MAX_TARGETS`] active targets over all jobs; more is an error of the configuration.
+
+use super::error::{ConfigError, Warning};
+use super::load::read;
+use super::value::FromText as _;
+use super::{Config, Duration, HostPort, Named, Scheme, ScrapeConfig, StaticConfig, ValidationScheme, glob};
+use crate::labels::{Labels as LabelSet, LabelsFull, NameScheme};
+use crate::limits::{MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+/// Applies the `relabel_configs` of the job with this index. `Ok(false)`: the target is dropped.
+pub type Relabel<'a> = dyn FnMut(usize, &mut LabelSet) -> Result<bool, String> + 'a;
+
+/// All targets of a configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Targets {
+    /// To be scraped; the position is the [`crate::sample::TargetRef`].
+    pub active: Vec<TargetSpec>,
+    /// Dropped by relabelling, at most `keep_dropped_targets` of each job.
+    pub dropped: Vec<DroppedTarget>,
+    /// Dropped targets of each job, kept or not.
+    pub dropped_counts: Vec<usize>,
+    /// Targets that cannot exist: counted as sync failures of their job.
+    pub failed: Vec<FailedTarget>,
+    /// Files of `file_sd_configs` that could not be read. On reload the caller may prefer to keep what it has.
+    pub broken_files: Vec<Warning>,
+}
+
+/// One target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSpec {
+    /// Index of its job in [`Config::scrape_configs`].
+    pub job: usize,
+    /// Labels before relabelling.
+    pub discovered: Named<String>,
+    /// Labels of every series of the target.
+    pub labels: Named<String>,
+    /// The same as canonical text, as the catalogue takes it.
+    pub body: String,
+    /// http or https.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub address: HostPort,
+    /// Path and query of the request line.
+    pub path_and_query: String,
+    /// Time between two scrapes.
+    pub interval: Duration,
+    /// Deadline of one scrape.
+    pub timeout: Duration,
+    /// Set when the job has more targets than its `target_limit`: the target counts as down and is not scraped.
+    pub limit_error: Option<String>,
+}
+
+impl TargetSpec {
+    /// The scrape URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}{}", self.scheme, self.address, self.path_and_query)
+    }
+
+    /// The port to connect to.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.port.unwrap_or(self.scheme.default_port())
+    }
+}
+
+/// A target that relabelling dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DroppedTarget {
+    /// Index of its job.
+    pub job: usize,
+    /// Labels before relabelling.
+    pub discovered: Named<String>,
+}
+
+/// A target that cannot be scraped at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedTarget {
+    /// Index of its job.
+    pub job: usize,
+    /// Labels before relabelling.
+    pub discovered: Named<String>,
+    /// Why.
+    pub error: String,
+}
+
+impl From<ValidationScheme> for NameScheme {
+    fn from(scheme: ValidationScheme) -> Self {
+        match scheme {
+            ValidationScheme::Utf8 => Self::Utf8,
+            ValidationScheme::Legacy => Self::Legacy,
+        }
+    }
+}
+
+impl Config {
+    /// Expands all jobs; reads the files of `file_sd_configs`.
+    ///
+    /// # Errors
+    /// More than [`MAX_TARGETS`] targets.
+    pub fn targets(&self, relabel: &mut Relabel<'_>) -> Result<Targets, ConfigError> {
+        let mut all = Targets::default();
+        let mut set = LabelSet::new(MAX_SERIES_TEXT_BYTES);
+        for (job, config) in self.scrape_configs.iter().enumerate() {
+            let first = all.active.len();
+            all.dropped_counts.push(0);
+            for (file, group) in groups(config, &mut all.broken_files) {
+                for address in &group.targets {
+                    let candidate = Candidate {
+                        job,
+                        config,
+                        group: &group,
+                        file: file.as_deref(),
+                        address,
+                    };
+                    candidate.add_to(&mut all, &mut set, relabel);
+                }
+            }
+            let new = all.active.get_mut(first..).unwrap_or_default();
+            let count = new.len();
+            if config.target_limit != 0 && count > config.target_limit as usize {
+                let limit = config.target_limit;
+                let error = format!("target_limit exceeded (number of targets: {count}, limit: {limit})");
+                new.iter_mut()
+                    .for_each(|target| target.limit_error = Some(error.clone()));
+            }
+        }
+        if all.active.len() > MAX_TARGETS {
+            let message = format!("found {} targets, expected at most {MAX_TARGETS}", all.active.len());
+            return Err(ConfigError::new(message).key("scrape_configs"));
+        }
+        Ok(all)
+    }
+}
+
+/// Target groups of a job; those from files with the file's path.
+fn groups(config: &ScrapeConfig, broken: &mut Vec<Warning>) -> Vec<(Option<String>, StaticConfig)> {
+    let mut all: Vec<_> = config
+        .static_configs
+        .iter()
+        .map(|group| (None, group.clone()))
+        .collect();
+    let patterns = config.file_sd_configs.iter().flat_map(|sd| &sd.files);
+    for pattern in patterns {
+        let files = match glob::expand(pattern) {
+            Ok(files) => files,
+            Err(message) => {
+                broken.push(Warning {
+                    file: pattern.clone(),
+                    position: None,
+                    key: String::new(),
+                    message,
+                });
+                continue;
+            }
+        };
+        for file in files {
+            match read::<Vec<StaticConfig>>(&file, &mut Vec::new()) {
+                Ok(groups) => all.extend(groups.into_iter().map(|group| (Some(file.clone()), group))),
+                Err(ConfigError {
+                    file,
+                    position,
+                    key,
+                    message,
+                }) => {
+                    broken.push(Warning {
+                        file,
+                        position,
+                        key,
+                        message,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Label names that steer the scrape (SCR-402).
+const ADDRESS: &str = "__address__";
+const SCHEME: &str = "__scheme__";
+const METRICS_PATH: &str = "__metrics_path__";
+const INTERVAL: &str = "__scrape_interval__";
+const TIMEOUT: &str = "__scrape_timeout__";
+const PARAM: &str = "__param_";
+const UNIX_SOCKET: &str = "__unix_socket__";
+const FLAGS: [&str; 3] = [
+    "__convert_classic_histograms_to_nhcb__",
+    "__always_scrape_classic_histograms__",
+    "__scrape_native_histograms__",
+];
+
+/// A target as found, before relabelling.
+struct Candidate<'a> {
+    job: usize,
+    config: &'a ScrapeConfig,
+    group: &'a StaticConfig,
+    /// The file of `file_sd_configs` it stands in.
+    file: Option<&'a str>,
+    address: &'a str,
+}
+
+impl Candidate<'_> {
+    /// Its labels (SCR-401, SCR-402).
+    fn discover(&self, set: &mut LabelSet) -> Result<(), LabelsFull> {
+        set.clear();
+        if let Some(file) = self.file {
+            set.set("__meta_filepath", file)?;
+        }
+        for (name, value) in self.group.labels.iter() {
+            set.set(name, value)?;
+        }
+        set.set(ADDRESS, self.address)?;
+        let mut default = |name: &str, value: &str| match set.get(name) {
+            None | Some("") => set.set(name, value),
+            Some(_) => Ok(()),
+        };
+        default("job", &self.config.job_name)?;
+        default(INTERVAL, &self.config.scrape_interval.to_string())?;
+        default(TIMEOUT, &self.config.scrape_timeout.to_string())?;
+        default(METRICS_PATH, &self.config.metrics_path)?;
+        default(SCHEME, self.config.scheme.as_str())?;
+        for flag in FLAGS {
+            default(flag, "false")?;
+        }
+        for (name, values) in self.config.params.iter() {
+            if let Some(first) = values.first() {
+                default(&format!("{PARAM}{name}"), first)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add_to(&self, all: &mut Targets, set: &mut LabelSet, relabel: &mut Relabel<'_>) {
+        let job = self.job;
+        let found = self.discover(set).map_err(|e| e.to_string());
+        let discovered = snapshot(set, |_| true);
+        let keep = found.and_then(|()| relabel(job, set));
+        match keep.and_then(|keep| {
+            if keep {
+                target(set, self, &discovered).map(Some)
+            } else {
+                Ok(None)
+            }
+        }) {
+            Ok(Some(target)) => {
+                // The same labels and URL twice are one target (SCR-408).
+                let same = |other: &TargetSpec| other.labels == target.labels && other.url() == target.url();
+                if !all.active.iter().any(same) {
+                    all.active.push(target);
+                }
+            }
+            Ok(None) => {
+                let kept = all.dropped.iter().filter(|dropped| dropped.job == job).count();
+                let limit = self.config.keep_dropped_targets as usize;
+                if limit == 0 || kept < limit {
+                    all.dropped.push(DroppedTarget { job, discovered });
+                }
+                if let Some(count) = all.dropped_counts.get_mut(job) {
+                    *count += 1;
+                }
+            }
+            Err(error) => all.failed.push(FailedTarget { job, discovered, error }),
+        }
+    }
+}
+
+fn snapshot(set: &LabelSet, keep: impl Fn(&str) -> bool) -> Named<String> {
+    let labels = set.iter().filter(|label| !label.value.is_empty() && keep(label.name));
+    Named(
+        labels
+            .map(|label| (label.name.to_string(), label.value.to_string()))
+            .collect(),
+    )
+}
+
+/// What a relabelled label set says about the scrape (SCR-404..407).
+fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) -> Result<TargetSpec, String> {
+    let text = |name: &str| set.get(name).unwrap_or_default();
+    let address = text(ADDRESS).to_string();
+    if address.is_empty() {
+        return Err("no address".into());
+    }
+    if address.contains('/') {
+        return Err(format!("{address:?} is not a valid hostname"));
+    }
+    if !text(UNIX_SOCKET).is_empty() {
+        return Err(format!("{UNIX_SOCKET} is not supported"));
+    }
+    let positive = |name: &str| match Duration::from_text(text(name)) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err(format!(
+            "label {name} has value {:?}, expected a duration above 0",
+            text(name)
+        )),
+    };
+    let (interval, timeout) = (positive(INTERVAL)?, positive(TIMEOUT)?);
+    if timeout > interval {
+        return Err(format!(
+            "scrape timeout {timeout} is above the scrape interval {interval}"
+        ));
+    }
+    for flag in FLAGS {
+        if !matches!(text(flag), "" | "false" | "true") {
+            return Err(format!(
+                "label {flag} has value {:?}, expected true or false",
+                text(flag)
+            ));
+        }
+    }
+    let scheme = Scheme::from_text(text(SCHEME)).map_err(|e| format!("label {SCHEME}: {e}"))?;
+    let parsed = HostPort::parse(&address).map_err(|why| format!("address {address:?}: {why}"))?;
+    let path_and_query = path_and_query(set, from.config);
+    if set.get("instance").unwrap_or_default().is_empty() {
+        set.set("instance", &address).map_err(|e| e.to_string())?;
+    }
+    set.retain(|label| !label.name.starts_with("__") && !label.value.is_empty());
+    let names = NameScheme::from(
+        from.config
+            .metric_name_validation_scheme
+            .unwrap_or(ValidationScheme::Utf8),
+    );
+    if let Some(label) = set.iter().find(|label| !names.allows_label(label.name)) {
+        return Err(format!("{:?} is not a valid label name", label.name));
+    }
+    let mut body = String::new();
+    set.write_body(&mut body)
+        .map_err(|_| "labels cannot be written as text")?;
+    Ok(TargetSpec {
+        job: from.job,
+        discovered: discovered.clone(),
+        labels: snapshot(set, |_| true),
+        body,
+        scheme,
+        address: parsed,
+        path_and_query,
+        interval,
+        timeout,
+        limit_error: None,
+    })
+}
+
+/// `/metrics?a=b`: the path and the job's parameters with the labels' word on the first value of each (SCR-114).
+fn path_and_query(set: &LabelSet, config: &ScrapeConfig) -> String {
+    let mut out = String::new();
+    let path = set.get(METRICS_PATH).unwrap_or_default();
+    if !path.starts_with('/') {
+        out.push('/');
+    }
+    escape(path, b"$&+,/:;=@", &mut out);
+    let mut params: Vec<(&str, Vec<&str>)> = config
+        .params
+        .iter()
+        .map(|(name, values)| (name.as_str(), values.iter().map(String::as_str).collect()))
+        .collect();
+    for label in set.iter() {
+        let Some(name) = label.name.strip_prefix(PARAM) else {
+            continue;
+        };
+        match params.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, values)) => match values.first_mut() {
+                Some(first) => *first = label.value,
+                None => values.push(label.value),
+            },
+            None => params.push((name, alloc::vec![label.value])),
+        }
+    }
+    params.sort_unstable_by_key(|(name, _)| *name);
+    let mut separator = '?';
+    for (name, values) in &params {
+        for value in values {
+            out.push(separator);
+            separator = '&';
+            escape_query(name, &mut out);
+            out.push('=');
+            escape_query(value, &mut out);
+        }
+    }
+    out
+}
+
+/// Go's `url.QueryEscape`.
+fn escape_query(text: &str, out: &mut String) {
+    for (n, part) in text.split(' ').enumerate() {
+        if n > 0 {
+            out.push('+');
+        }
+        escape(part, b"", out);
+    }
+}
+
+/// Percent-encodes all bytes but unreserved ones and `also`.
+fn escape(text: &str, also: &[u8], out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || also.contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
