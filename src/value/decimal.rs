@@ -14,7 +14,7 @@ use crate::sample::{NORMAL_NAN_BITS, Number};
 use core::fmt::Write;
 
 /// Mantissas of decimals lie strictly between minus this and this.
-const MANTISSA_LIMIT: u64 = 1 << 53;
+pub(super) const MANTISSA_LIMIT: u64 = 1 << 53;
 
 /// Lowest exponent of a decimal: 10^22 is the largest power of ten that a binary64 holds exactly.
 pub(super) const MIN_EXPONENT: i8 = -22;
@@ -175,6 +175,11 @@ pub(super) fn rescale(mantissa: i64, from: i8, to: i8) -> i64 {
     } else {
         power.map_or(0, |power| mantissa / power)
     }
+}
+
+/// Bits in use: 0 for 0, 64 for numbers from 2^63.
+pub(super) const fn bit_length(value: u64) -> u32 {
+    64 - value.leading_zeros()
 }
 
 /// The shortest decimal that has exactly these bits, or the bits themselves where there is none within bounds.

@@ -14,7 +14,7 @@
 //! series in bits mode.
 
 use super::codec::DecodeError;
-use super::state::{BITS, SeriesState};
+use super::state::{BITS, Place, SeriesState};
 use super::varint::{Cursor, Sink, put_i64, put_u64};
 use crate::frame::Full;
 use crate::sample::{Number, Sample};
@@ -58,7 +58,8 @@ fn encode_change(
     out: &mut impl Sink,
 ) -> Result<i64, Full> {
     let token = run << 2;
-    let Some((scale, mantissa)) = state.place(number) else {
+    let place = if state.has(BITS) { None } else { state.place(number) };
+    let Some(Place { scale, mantissa, .. }) = place else {
         let entering = !state.has(BITS);
         if entering {
             state.enter_bits();

@@ -19,8 +19,9 @@
 //! The model is about 3.5 KB ([`Codec::ram_bytes`](super::codec::Codec::ram_bytes)) and is shared by all series and targets.
 
 use super::codec::DecodeError;
+use super::decimal::bit_length;
 use super::range::{BitCoder, Decoder, Encoder, Slot};
-use super::state::{BITS, NEIGHBOUR_SHIFT, REPEAT_SHIFT, SEEN, SLOPE, SeriesState, ZEROS_UNKNOWN};
+use super::state::{BITS, NEAR, NEIGHBOUR_SHIFT, REPEAT_SHIFT, SEEN, SLOPE, SeriesState, ZEROS_UNKNOWN};
 use super::varint::Sink;
 use crate::frame::Full;
 use crate::sample::{Number, Sample};
@@ -30,10 +31,11 @@ const FLAG: u16 = 7;
 const MANTISSA: u16 = 6;
 const TREE: u16 = 5;
 
-/// Contexts of the bit length: 16 usual lengths, first value, bits mode.
-const SIZE_CONTEXTS: usize = 18;
+/// Contexts of the bit length: 16 usual lengths, first value, bits mode, offset.
+const SIZE_CONTEXTS: usize = 19;
 const SIZE_FIRST: usize = 16;
 const SIZE_BITS: usize = 17;
+const SIZE_OFFSET: usize = 18;
 
 /// Common trailing zeros that are worth a decision.
 const WORTHWHILE_ZEROS: core::ops::Range<u8> = 2..60;
@@ -50,13 +52,15 @@ pub(super) const fn max_encoded_bytes(samples: usize) -> usize {
 pub(super) struct Model {
     changed: [Slot; 9 * 16],
     first_changed: [Slot; 4],
-    needs_bits: [Slot; 2],
+    bits_mode: [Slot; 3],
     first_scale: [Slot; 32],
     scale_differs: Slot,
     scale: [Slot; 32],
     neighbour: [Slot; 32],
     repeat: [Slot; 8],
     sign: [Slot; 16],
+    offset_moves: [Slot; 4],
+    offset_sign: [Slot; 2],
     aligned: [Slot; 32],
     size_is_64: [Slot; SIZE_CONTEXTS],
     size: [[Slot; 64]; SIZE_CONTEXTS],
@@ -69,13 +73,15 @@ impl Model {
         Self {
             changed: [Slot::RESET; 9 * 16],
             first_changed: [Slot::RESET; 4],
-            needs_bits: [Slot::RESET; 2],
+            bits_mode: [Slot::RESET; 3],
             first_scale: [Slot::RESET; 32],
             scale_differs: Slot::RESET,
             scale: [Slot::RESET; 32],
             neighbour: [Slot::RESET; 32],
             repeat: [Slot::RESET; 8],
             sign: [Slot::RESET; 16],
+            offset_moves: [Slot::RESET; 4],
+            offset_sign: [Slot::RESET; 2],
             aligned: [Slot::RESET; 32],
             size_is_64: [Slot::RESET; SIZE_CONTEXTS],
             size: [[Slot::RESET; 64]; SIZE_CONTEXTS],
@@ -155,41 +161,82 @@ impl<'a, C: BitCoder> Walk<'a, C> {
         state.history = state.history << 1 | u8::from(changed);
         self.recent = self.recent << 1 | u8::from(changed);
         if changed {
-            let word = self.form(state, first, wish)?;
-            let delta = self.delta(state, first, word.wrapping_sub(state.word()) as i64);
-            state.advance(delta);
-            self.neighbour = delta;
+            self.change(state, first, wish)?;
         } else {
             state.rest();
         }
         Some(())
     }
 
-    /// Settles mode and scale; returns the word that `state` is to reach (the encoder's; arbitrary in a decoder).
-    fn form(&mut self, state: &mut SeriesState, first: bool, wish: Option<Number>) -> Option<u64> {
-        let place = wish.and_then(|number| state.place(number));
-        if !state.has(BITS) {
-            let slot = &mut self.model.needs_bits[usize::from(!first)];
-            if self.coder.bit(slot, FLAG, place.is_none()) {
+    fn change(&mut self, state: &mut SeriesState, mut first: bool, wish: Option<Number>) -> Option<()> {
+        let place = wish.and_then(|number| state.place_near(number));
+        let had_bits = state.has(BITS);
+        let context = if first { 0 } else { 1 + usize::from(had_bits) };
+        let has_bits = self
+            .coder
+            .bit(&mut self.model.bits_mode[context], FLAG, place.is_none());
+        if has_bits {
+            if !had_bits {
                 state.enter_bits();
             }
+            let pattern = wish.map_or(0, Number::to_bits);
+            self.advance(state, first, pattern);
+        } else {
+            let place = place.unwrap_or_default();
+            self.scale(state, first, place.scale)?;
+            if had_bits {
+                state.leave_bits();
+                first = true;
+            }
+            self.advance(state, first, place.mantissa as u64);
+            self.offset(state, first, place.offset);
         }
-        if state.has(BITS) {
-            return Some(wish.map_or(0, Number::to_bits));
-        }
-        let (scale, mantissa) = place.unwrap_or_default();
+        Some(())
+    }
+
+    /// Settles the scale; the remembered mantissa follows. `None`: no such scale.
+    fn scale(&mut self, state: &mut SeriesState, first: bool, wish: i8) -> Option<()> {
         let tree = if first {
             &mut self.model.first_scale
         } else if self
             .coder
-            .bit(&mut self.model.scale_differs, FLAG, scale != state.scale())
+            .bit(&mut self.model.scale_differs, FLAG, wish != state.scale())
         {
             &mut self.model.scale
         } else {
-            return Some(mantissa as u64);
+            return Some(());
         };
-        let digits = tree_bits(&mut self.coder, tree, 5, u32::from(scale.unsigned_abs()));
-        state.set_scale(-(digits as i8)).then_some(mantissa as u64)
+        let digits = tree_bits(&mut self.coder, tree, 5, wish.unsigned_abs().into());
+        state.set_scale(-(digits as i8)).then_some(())
+    }
+
+    /// Moves the word of `state` to `wish`.
+    fn advance(&mut self, state: &mut SeriesState, first: bool, wish: u64) {
+        let delta = self.delta(state, first, wish.wrapping_sub(state.word()) as i64);
+        state.advance(delta);
+        self.neighbour = delta;
+    }
+
+    /// Moves the offset of `state` to `wish`. Errors of sums drift, so it is coded against the last one.
+    fn offset(&mut self, state: &mut SeriesState, first: bool, wish: i16) {
+        let last = state.offset();
+        let context = match (first, state.has(NEAR)) {
+            (true, _) => 0,
+            (false, false) => 1,
+            (false, true) => 2 + usize::from(last != 0),
+        };
+        if !self
+            .coder
+            .bit(&mut self.model.offset_moves[context], FLAG, wish != last)
+        {
+            return;
+        }
+        let wish = wish.wrapping_sub(last);
+        // An error tends back to zero.
+        let slot = &mut self.model.offset_sign[usize::from(last < 0)];
+        let negative = self.coder.bit(slot, FLAG, wish < 0);
+        let magnitude = self.magnitude(SIZE_OFFSET, wish.unsigned_abs().into()) as i16;
+        state.set_offset(last.wrapping_add(if negative { magnitude.wrapping_neg() } else { magnitude }));
     }
 
     /// The change of `state`'s word.
@@ -299,9 +346,4 @@ fn tree_bits<C: BitCoder>(coder: &mut C, slots: &mut [Slot], count: u32, wish: u
         node = node << 1 | usize::from(coder.bit(&mut slots[node], TREE, wish >> i & 1 == 1));
     }
     (node - (1 << count)) as u32
-}
-
-/// Bits in use: 0 for 0, 64 for numbers from 2^63.
-const fn bit_length(value: u64) -> u32 {
-    64 - value.leading_zeros()
 }
