@@ -132,6 +132,13 @@ fn arbitrary_numbers_come_back_bit_for_bit() {
     }
 }
 
+/// A float that is an everyday sum: decimals added up, with the error that brings.
+fn drifted_sum(rng: &mut fastrand::Rng) -> Number {
+    let unit = 10f64.powi(rng.i32(1..10));
+    let terms = (0..rng.u32(1..200)).map(|_| rng.i32(-100_000..1_000_000) as f64 / unit);
+    tidegate::value::from_bits(terms.sum::<f64>().to_bits())
+}
+
 /// What a real target does to one series between two scrapes, and what it should not.
 fn evolve(rng: &mut fastrand::Rng, value: &mut (i64, i32)) -> Number {
     let (mantissa, exponent) = value;
@@ -149,6 +156,7 @@ fn evolve(rng: &mut fastrand::Rng, value: &mut (i64, i32)) -> Number {
     match rng.u8(0..200) {
         0 => Number::from_raw_bits(*rng.choice(&SPECIAL_BITS).unwrap()),
         1 => any_number(rng),
+        2..30 => drifted_sum(rng),
         _ => from_decimal(*mantissa, *exponent)
             .unwrap_or_else(|| Number::from_raw_bits((*mantissa as f64 * 10f64.powi(*exponent)).to_bits())),
     }
@@ -352,9 +360,9 @@ fn recorded_scrapes_come_back_within_their_budget() {
     // Payload bytes per sample over all frames of the file, the first in full: TC0, TC1. A budget, not a goal: it
     // stands a little above what is reached.
     for (file, budgets) in [
-        ("node-15s", [1.37, 0.91]),
-        ("prometheus-15s", [1.21, 0.82]),
-        ("vmagent-15s", [0.77, 0.44]),
+        ("node-15s", [1.37, 0.87]),
+        ("prometheus-15s", [1.21, 0.79]),
+        ("vmagent-15s", [0.77, 0.43]),
     ] {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/captures");
         let capture = Capture::read(&directory.join(file).with_extension("cap.gz"));

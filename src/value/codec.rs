@@ -5,7 +5,8 @@
 //! are present, and in which order, is not theirs: the caller gives both sides the same list.
 //!
 //! Invariants:
-//! - `decode(encode(x))` has the same float bits as `x`, for every pattern; decimals come back as decimals.
+//! - `decode(encode(x))` has the same float bits as `x`, for every pattern. Decimals come back as decimals, except that TC1 may
+//!   return those of 16 digits as patterns, and TC0 every value of a series that had to be a pattern once since the reset.
 //! - The same series may occur several times in a frame.
 //! - Encoder and decoder must see the same frames and the same resets in the same order. A frame that failed, on either
 //!   side, leaves states and model between two frames: reset both before going on (a new chunk, the next SYNC).
@@ -46,7 +47,7 @@ impl CodecId {
 
     /// Upper bound for the encoded bytes of a frame of `samples` samples, whatever their values and history.
     ///
-    /// TC0 12, TC1 28 bytes per sample. Real frames stay below a tenth of it after the first.
+    /// TC0 12, TC1 39 bytes per sample. Real frames stay below a tenth of it after the first.
     #[must_use]
     pub const fn max_encoded_bytes(self, samples: usize) -> usize {
         match self {
@@ -58,7 +59,7 @@ impl CodecId {
 
 /// A codec with what it has learned since the last reset. One for the writer, one for each reader.
 ///
-/// The series' states are the caller's, 17 bytes each ([`SeriesState`]), because they are reset one by one as well.
+/// The series' states are the caller's, 19 bytes each ([`SeriesState`]), because they are reset one by one as well.
 #[derive(Debug)]
 pub struct Codec {
     /// TC0 learns nothing beyond the series.
@@ -178,3 +179,24 @@ impl core::fmt::Display for DecodeError {
 }
 
 impl core::error::Error for DecodeError {}
+
+#[cfg(test)]
+mod tests {
+    use super::{Codec, CodecId};
+
+    #[test]
+    fn codec_bytes_on_flash_are_fixed() {
+        for (id, byte) in [(CodecId::Tc0, 0), (CodecId::Tc1, 1)] {
+            assert_eq!(id as u8, byte);
+            assert_eq!(CodecId::from_byte(byte), Some(id));
+            assert_eq!(Codec::new(id).id(), id);
+        }
+        assert_eq!(CodecId::from_byte(2), None);
+    }
+
+    #[test]
+    fn ram_is_what_the_docs_say() {
+        assert_eq!(Codec::ram_bytes(CodecId::Tc0), 0);
+        assert_eq!(Codec::ram_bytes(CodecId::Tc1), 3602);
+    }
+}

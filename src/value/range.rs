@@ -288,3 +288,134 @@ impl BitCoder for Decoder<'_> {
         value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{BitCoder, DecodeError, Decoder, Encoder, Slot};
+    use crate::frame::{Bounded, Full};
+    use alloc::vec::Vec;
+
+    enum Step {
+        Bit { slot: usize, bit: bool },
+        Raw { count: u32, value: u64 },
+    }
+
+    /// Decisions whose slots range from certain to even, mixed with raw bits, all ones often: those make carries.
+    fn script(rng: &mut fastrand::Rng) -> Vec<Step> {
+        (0..rng.usize(0..600))
+            .map(|_| {
+                if rng.u8(0..5) == 0 {
+                    let count = rng.u32(0..=64);
+                    let ones = if count == 0 { 0 } else { u64::MAX >> (64 - count) };
+                    let value = if rng.bool() { ones } else { rng.u64(..) & ones };
+                    Step::Raw { count, value }
+                } else {
+                    let slot = rng.usize(0..8);
+                    Step::Bit {
+                        slot,
+                        bit: rng.u32(0..1 << (2 * slot)) == 0,
+                    }
+                }
+            })
+            .collect()
+    }
+
+    fn write(script: &[Step], out: &mut Bounded<u8>) -> Result<(), Full> {
+        let mut slots = [Slot::RESET; 8];
+        let mut encoder = Encoder::new(out);
+        for step in script {
+            match *step {
+                Step::Bit { slot, bit } => assert_eq!(encoder.bit(&mut slots[slot], 7, bit), bit),
+                Step::Raw { count, value } => assert_eq!(encoder.raw(count, value), value),
+            }
+        }
+        encoder.finish()
+    }
+
+    #[test]
+    fn decisions_and_raw_bits_come_back() {
+        let mut rng = fastrand::Rng::with_seed(20);
+        let mut out = Bounded::with_capacity(8000);
+        for _ in 0..2000 {
+            let script = script(&mut rng);
+            out.clear();
+            write(&script, &mut out).unwrap();
+            let mut slots = [Slot::RESET; 8];
+            let mut decoder = Decoder::new(&out);
+            for step in &script {
+                match *step {
+                    Step::Bit { slot, bit } => assert_eq!(decoder.bit(&mut slots[slot], 7, !bit), bit),
+                    Step::Raw { count, value } => assert_eq!(decoder.raw(count, !value), value),
+                }
+            }
+            decoder.finish().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_sink_that_is_full_anywhere_is_reported_at_the_end() {
+        let script = script(&mut fastrand::Rng::with_seed(21));
+        let mut out = Bounded::with_capacity(8000);
+        write(&script, &mut out).unwrap();
+        for capacity in 0..out.len() {
+            let mut small = Bounded::with_capacity(capacity);
+            assert_eq!(write(&script, &mut small), Err(Full { limit: capacity }));
+            assert_eq!(small[..], out[..capacity]);
+        }
+    }
+
+    #[test]
+    fn a_frame_of_the_wrong_length_is_noticed() {
+        let mut out = Bounded::with_capacity(64);
+        let mut encoder = Encoder::new(&mut out);
+        encoder.raw(64, 0x0123_4567_89ab_cdef);
+        encoder.finish().unwrap();
+        let outcome = |bytes: &[u8]| {
+            let mut decoder = Decoder::new(bytes);
+            decoder.raw(64, 0);
+            decoder.finish()
+        };
+        assert_eq!(outcome(&out), Ok(()));
+        let mut longer = out.to_vec();
+        longer.resize(out.len() + 8, 0);
+        assert_eq!(outcome(&longer), Err(DecodeError::TrailingBytes));
+        assert_eq!(outcome(&out[..2]), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn slots_learn_certainty_both_ways_and_forget_it() {
+        let mut slot = Slot::RESET;
+        assert_eq!(slot.chance(), 2048);
+        for (outcome, range) in [(false, 4072..=4072), (true, 24..=24), (false, 4072..=4072)] {
+            (0..2000).for_each(|_| slot.learn(outcome, 7));
+            assert!(range.contains(&slot.chance()), "{slot:?}");
+        }
+        // Quick at first: half the way per step, then a quarter.
+        let mut slot = Slot::RESET;
+        slot.learn(true, 5);
+        assert_eq!(slot.chance(), 1024);
+        slot.learn(true, 5);
+        assert_eq!(slot.chance(), 768);
+        // An even slot stays near the middle whatever its speed.
+        for slowest in [5, 6, 7] {
+            let mut slot = Slot::RESET;
+            let mut rng = fastrand::Rng::with_seed(22);
+            let mean = (0..10_000).map(|_| {
+                slot.learn(rng.bool(), slowest);
+                u64::from(slot.chance())
+            });
+            assert!((1950..2150).contains(&(mean.sum::<u64>() / 10_000)));
+        }
+    }
+
+    #[test]
+    fn what_was_expected_costs_next_to_nothing() {
+        let mut out = Bounded::with_capacity(64);
+        let mut slot = Slot::RESET;
+        let mut encoder = Encoder::new(&mut out);
+        (0..1000).for_each(|_| assert!(!encoder.bit(&mut slot, 7, false)));
+        encoder.finish().unwrap();
+        // 1000 x 0.0085 bits, and about 10 bits for learning.
+        assert!(out.len() <= 4, "{} bytes", out.len());
+    }
+}

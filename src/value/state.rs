@@ -12,7 +12,7 @@ use crate::sample::{Form, Number, POWERS_OF_TEN};
 pub struct SeriesState {
     /// Mantissa at `scale` as an `i64`, or in bits mode the pattern of the float.
     word: u64,
-    /// Last change of `word`; 0 if it did not fit or nothing changed.
+    /// Last change of `word` that was one; 0 if there was none at this scale or it did not fit.
     delta: i32,
     /// The float lies this many steps of its own precision beyond the decimal; 0 in bits mode (TC1).
     offset: i16,
@@ -59,6 +59,8 @@ pub(super) struct Place {
     pub(super) mantissa: i64,
     pub(super) offset: i16,
 }
+
+const _: () = assert!(size_of::<SeriesState>() == 19, "the memory plan and the docs say 19");
 
 impl SeriesState {
     /// The state at a SYNC point and of a new series: the first value is coded in full.
@@ -127,10 +129,10 @@ impl SeriesState {
             return self.word == number.to_bits();
         }
         match number.form() {
-            Form::Decimal { mantissa, exponent } => {
-                self.offset == 0 && at_scale(mantissa, exponent, self.scale) == Some(self.word as i64)
+            Form::Decimal { mantissa, exponent } if self.offset == 0 => {
+                at_scale(mantissa, exponent, self.scale) == Some(self.word as i64)
             }
-            Form::Bits(bits) => self.number().is_some_and(|held| held.to_bits() == bits),
+            _ => self.number().is_some_and(|held| held.to_bits() == number.to_bits()),
         }
     }
 
@@ -240,10 +242,9 @@ impl SeriesState {
         self.delta = i32::try_from(delta).unwrap_or(0);
     }
 
-    /// The value stays.
+    /// The value stays; so does the last change, since counters that tick now and then tick alike.
     pub(super) fn rest(&mut self) {
         self.set(SEEN, true);
-        self.delta = 0;
     }
 }
 
