@@ -44,6 +44,7 @@ pub mod hash;
 pub mod host;
 pub mod labels;
 pub mod limits;
+pub mod relabel;
 pub mod sample;
 pub mod series;
 pub mod value;

@@ -6,4 +6,5 @@
 pub mod config;
 pub mod limits;
 pub mod net;
+pub mod regex;
 pub mod runtime;

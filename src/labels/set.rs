@@ -205,9 +205,6 @@ impl Labels {
                 value: slice(text, entry.value),
             })
         });
-        if self.entries.is_empty() {
-            self.text.clear();
-        }
     }
 
     /// Removes labels with an empty value, which mean the same as absent ones.
@@ -284,12 +281,30 @@ impl Labels {
         })
     }
 
+    /// The labels as they are now, for a change that must not see itself.
+    ///
+    /// Good until a call that may [compact](Labels::compact); [`Labels::set_pinned`] never does.
+    pub(crate) fn snapshot(&mut self) -> Snapshot {
+        self.compact();
+        self.entries.clone()
+    }
+
     /// The label of an entry of a [`Labels::snapshot`].
     pub(crate) fn label(&self, entry: Entry) -> Label<'_> {
         Label {
             name: self.str(entry.name),
             value: self.str(entry.value),
         }
+    }
+
+    /// As [`Labels::set`], with a value from a snapshot, which stays good.
+    pub(crate) fn set_pinned(&mut self, name: &str, value: Span) -> Result<(), LabelsFull> {
+        if self.limit - self.text.len() < name.len() {
+            return Err(LabelsFull::Text { limit: self.limit });
+        }
+        self.check_count(name)?;
+        self.insert(name, value);
+        Ok(())
     }
 
     /// Position of the first label whose name is not below `name`.
