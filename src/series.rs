@@ -234,6 +234,12 @@ impl SeriesTable {
         }
     }
 
+    /// Whether some text means `s`.
+    #[must_use]
+    pub fn is_owned(&self, s: SeriesRef) -> bool {
+        self.series.get(usize::from(s.0)).is_some_and(|seen| seen.texts > 0)
+    }
+
     /// Position in the frame of the newest sample that `s` has in the running scrape of `t`.
     #[must_use]
     pub fn position(&self, t: TargetRef, s: SeriesRef) -> Option<u16> {
