@@ -46,5 +46,6 @@ pub mod labels;
 pub mod limits;
 pub mod relabel;
 pub mod sample;
+pub mod scrape;
 pub mod series;
 pub mod value;

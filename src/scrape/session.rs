@@ -1,0 +1,469 @@
+//! One scrape in progress: bytes of a response in, one frame out.
+//!
+//! ```text
+//! begin -> content_type -> feed* -> finish -> (the ring appends the frame) -> settle -> begin ...
+//! ```
+//!
+//! The body is parsed as it arrives and never held. A series whose text the [`SeriesTable`] knows costs one hash; only a
+//! new text is parsed into labels, merged, relabelled and defined. It does not fetch, inflate, or time anything.
+//!
+//! # Invariants
+//!
+//! - All or nothing: a frame with `up` has every sample that counts, one without has none, lists the series to
+//!   mark, and leaves no text or series behind in the tables.
+//! - Nothing allocates after [`Session::new`]. Several sessions may interleave on one table and catalogue, each on its
+//!   own target.
+//! - What a target sends never panics, and costs time linear in its bytes (times the relabel rules for new texts).
+//!
+//! # Differences to Prometheus
+//!
+//! - A body is judged in the order of its bytes: of two faults the first is reported, whichever kind.
+//! - `scrape_series_added` counts again what a failed scrape had brought first, because it was taken back.
+//! - Samples that would collide with `up` and the other series of the scrape itself are dropped and counted (SCR-509).
+//! - The metric type of a series is that of the TYPE line above its first appearance.
+//! - See also `staleness` on duplicates and explicit timestamps.
+//!
+//! # Memory
+//!
+//! [`Session::ram_bytes`]: one line plus 30 bytes per sample. The buffers for a label set are in the [`LabelBuilder`] that
+//! all sessions share.
+//!
+//! Sources: SCR-211 to SCR-215, SCR-304, SCR-501 to SCR-509, SCR-651 to SCR-653, §1.9 to §1.12.
+
+use super::labels::{Built, LabelBuilder};
+use super::report::{Counters, HealthState, Outcome, Reports, ScrapeError};
+use super::staleness::{self, FrameFull, Offer};
+use super::target::Target;
+use crate::catalogue::{Catalogue, CatalogueFull};
+use crate::clock::{Instant, UnixMillis};
+use crate::exposition::{ContentTypeError, Event, Format, Parser, select};
+use crate::frame::{ExplicitTime, Frame, FrameNo, ScrapeCounts};
+use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
+use crate::series::{SeriesTable, Verdict};
+use core::fmt::Display;
+
+/// Bytes of a family name that TYPE lines are remembered with; series of families with longer ones have no type.
+const FAMILY_BYTES: usize = 256;
+
+/// What the buffers of a session are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionSize {
+    /// Samples of one scrape, and series of one target to mark; at most 65,535 count.
+    pub max_samples: usize,
+    /// Bytes of a line, terminator included.
+    pub line_bytes: usize,
+}
+
+/// What all sessions work on. Lent to each call, so that the tables may live where their other users need them.
+#[derive(Debug)]
+pub struct Shared<'a> {
+    /// Exposed texts.
+    pub table: &'a mut SeriesTable,
+    /// Names of the series; the ring's writer reads it too.
+    pub catalogue: &'a mut Catalogue,
+    /// Buffers for one label set.
+    pub builder: &'a mut LabelBuilder,
+    /// Health and counters.
+    pub reports: &'a mut Reports,
+}
+
+/// What a scrape has counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    counts: ScrapeCounts,
+    pub(super) duplicate: u32,
+    pub(super) out_of_order: u32,
+    pub(super) out_of_bounds: u32,
+    synthetic: u32,
+}
+
+/// One scrape in progress. Reused for one scrape after the other.
+#[derive(Debug)]
+pub struct Session {
+    parser: Parser,
+    work: Work,
+    format: Result<Format, ContentTypeError>,
+    error: Option<ScrapeError>,
+    body_bytes: u64,
+    started: bool,
+}
+
+/// Everything but the parser, from which events borrow.
+#[derive(Debug)]
+struct Work {
+    frame: Frame,
+    tally: Tally,
+    format: Format,
+    kind: MetricType,
+    family: heapless::String<FAMILY_BYTES>,
+    unix_ms: Option<i64>,
+}
+
+/// One sample line.
+struct Line<'a> {
+    series: &'a [u8],
+    value: Number,
+    timestamp_ms: Option<i64>,
+}
+
+impl Session {
+    /// A session. The only call that allocates.
+    #[must_use]
+    pub fn new(size: SessionSize) -> Self {
+        Self {
+            parser: Parser::new(size.line_bytes),
+            work: Work {
+                frame: Frame::with_capacity(size.max_samples),
+                tally: Tally::default(),
+                format: Format::Text,
+                kind: MetricType::Unknown,
+                family: heapless::String::new(),
+                unix_ms: None,
+            },
+            format: Err(ContentTypeError::Missing),
+            error: None,
+            body_bytes: 0,
+            started: false,
+        }
+    }
+
+    /// Exact heap bytes of a session of this size.
+    #[must_use]
+    pub const fn ram_bytes(size: SessionSize) -> usize {
+        // The parser keeps one byte more than a line.
+        size.line_bytes
+            + 1
+            + size.max_samples * (size_of::<Sample>() + size_of::<ExplicitTime>() + size_of::<SeriesRef>())
+    }
+
+    /// Begins a scrape of `target`, whose samples have the timestamp `time` ([`super::Due::time`]). `now` is wall
+    /// time, if known; it bounds explicit timestamps.
+    pub fn begin(&mut self, target: &Target, time: Instant, now: Option<UnixMillis>, shared: &mut Shared<'_>) {
+        self.work.frame.reset(target.reference, time.0);
+        self.work.tally = Tally::default();
+        self.work.kind = MetricType::Unknown;
+        self.work.family.clear();
+        self.work.unix_ms = now.map(|now| now.0);
+        self.format = Err(ContentTypeError::Missing);
+        self.error = None;
+        self.body_bytes = 0;
+        self.started = false;
+        shared.table.begin(target.reference);
+    }
+
+    /// The Content-Type header of the response, if it has one. A header that names no format fails the scrape with the
+    /// first byte of the body, not before: an empty body needs none (SCR-213).
+    pub fn content_type(&mut self, header: Option<&[u8]>, target: &Target) {
+        self.format = select(header, target.fallback);
+    }
+
+    /// Takes the next piece of the uncompressed body, of any size.
+    ///
+    /// # Errors
+    /// The scrape has failed; [`Session::finish`] will say so. More of the body is not needed, and is refused with
+    /// the same error.
+    pub fn feed(&mut self, bytes: &[u8], target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        if self.error.is_none()
+            && !bytes.is_empty()
+            && let Err(error) = self.try_feed(bytes, target, shared)
+        {
+            self.error = Some(error);
+        }
+        self.error.clone().map_or(Ok(()), Err)
+    }
+
+    /// Ends the scrape and completes its frame, whose number the ring will set. `duration_100us` is the time since
+    /// [`Session::begin`] in units of 100 microseconds.
+    ///
+    /// Next, append the frame and call [`Session::settle`].
+    pub fn finish(
+        &mut self,
+        outcome: Outcome<'_>,
+        duration_100us: u32,
+        target: &Target,
+        shared: &mut Shared<'_>,
+    ) -> &mut Frame {
+        if matches!(outcome, Outcome::Complete)
+            && self.error.is_none()
+            && let Err(error) = self.try_finish(target, shared)
+        {
+            self.error = Some(error);
+        }
+        self.work.frame.duration_100us = duration_100us;
+        self.work.frame.counts = self.counts(outcome);
+        let end = match (outcome, &self.error) {
+            (Outcome::Complete, None) if self.started => End::Body,
+            (Outcome::Complete, None) => End::Empty,
+            _ => End::Failed,
+        };
+        let left_out = self.work.close(end, shared);
+        shared.reports.counters.markers_lost += left_out as u64;
+        self.report(outcome, shared.reports);
+        &mut self.work.frame
+    }
+
+    /// The frame was appended as number `last`; or it was not, and `last` is the newest that was. Lets go of the
+    /// series that are no longer exposed.
+    pub fn settle(&mut self, last: FrameNo, shared: &mut Shared<'_>) {
+        if let Some(
+            ScrapeError::SeriesLimit(CatalogueFull::Series { .. } | CatalogueFull::Text { .. })
+            | ScrapeError::TextLimit(_),
+        ) = self.error
+        {
+            shared.table.note_pressure();
+        }
+        shared.table.settle(self.work.frame.target, last, shared.catalogue);
+    }
+
+    /// The target being scraped, or scraped last.
+    #[must_use]
+    pub fn target(&self) -> TargetRef {
+        self.work.frame.target
+    }
+
+    /// The frame as [`Session::finish`] left it.
+    pub fn frame(&mut self) -> &mut Frame {
+        &mut self.work.frame
+    }
+
+    fn try_feed(&mut self, bytes: &[u8], target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        self.body_bytes += bytes.len() as u64;
+        let limit = target.limits.body_bytes;
+        if limit > 0 && self.body_bytes >= limit {
+            return Err(ScrapeError::BodyTooLarge { limit });
+        }
+        if !self.started {
+            self.work.format = self.format.clone().map_err(ScrapeError::ContentType)?;
+            self.parser.start(self.work.format);
+            self.started = true;
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = self.parser.feed(rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            self.drain(target, shared)?;
+        }
+        Ok(())
+    }
+
+    fn try_finish(&mut self, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        if self.started {
+            self.parser.finish();
+            self.drain(target, shared)?;
+        }
+        let (found, limit) = (self.work.tally.counts.post_relabel, target.limits.samples);
+        if limit > 0 && found > limit {
+            return Err(ScrapeError::SampleLimit { found, limit });
+        }
+        Ok(())
+    }
+
+    /// Takes the events there are.
+    fn drain(&mut self, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        loop {
+            let event = match self.parser.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(ScrapeError::Parse(error)),
+            };
+            match event {
+                Event::Sample {
+                    series,
+                    value,
+                    timestamp_ms,
+                    ..
+                } => {
+                    let line = Line {
+                        series,
+                        value,
+                        timestamp_ms,
+                    };
+                    let taken = self.work.sample(line, target, shared);
+                    taken.map_err(|error| error.on_line(self.parser.line()))?;
+                }
+                Event::Type { family, kind } => self.work.set_type(family, kind),
+                Event::Help { .. } | Event::Unit { .. } | Event::Eof => {}
+            }
+        }
+    }
+
+    /// The row of the failure matrix (§1.9).
+    fn counts(&self, outcome: Outcome<'_>) -> ScrapeCounts {
+        match (outcome, &self.error) {
+            (Outcome::Complete, Some(ScrapeError::BodyTooLarge { .. } | ScrapeError::ContentType(_))) => {
+                ScrapeCounts::default()
+            }
+            (Outcome::Complete, _) => self.work.tally.counts,
+            _ => ScrapeCounts::default(),
+        }
+    }
+
+    fn report(&self, outcome: Outcome<'_>, reports: &mut Reports) {
+        let frame = &self.work.frame;
+        self.count(outcome, &mut reports.counters);
+        let Some(health) = reports.health_mut(frame.target) else {
+            return;
+        };
+        health.state = if frame.up { HealthState::Up } else { HealthState::Down };
+        health.last_scrape = Some(Instant(frame.time_ms));
+        health.duration_100us = frame.duration_100us;
+        health.samples = frame.counts.scraped;
+        health.body_bytes = match (outcome, &self.error) {
+            (Outcome::Complete, Some(ScrapeError::BodyTooLarge { .. })) => -1,
+            (Outcome::Complete, _) => i64::try_from(self.body_bytes).unwrap_or(i64::MAX),
+            _ => 0,
+        };
+        let text: Option<&dyn Display> = match (&outcome, &self.error) {
+            (Outcome::Complete, Some(error)) => Some(error),
+            (Outcome::Complete, None) => None,
+            (outcome, _) => Some(outcome),
+        };
+        health.set_error(text);
+    }
+
+    fn count(&self, outcome: Outcome<'_>, counters: &mut Counters) {
+        let frame = &self.work.frame;
+        counters.scrapes += 1;
+        counters.failed += u64::from(!frame.up);
+        counters.samples += frame.samples.len() as u64;
+        counters.duplicate += u64::from(self.work.tally.duplicate);
+        counters.out_of_order += u64::from(self.work.tally.out_of_order);
+        counters.out_of_bounds += u64::from(self.work.tally.out_of_bounds);
+        counters.synthetic_name += u64::from(self.work.tally.synthetic);
+        match (outcome, &self.error) {
+            (Outcome::Complete, Some(error)) => counters.count_error(error),
+            (Outcome::TargetLimit { .. }, _) => counters.exceeded_target_limit += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Work {
+    fn set_type(&mut self, family: &str, kind: MetricType) {
+        self.kind = kind;
+        self.family.clear();
+        // A family whose name does not fit matches no series, so those have no type.
+        let _ = self.family.push_str(family);
+    }
+
+    fn sample(&mut self, line: Line<'_>, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        let t = target.reference;
+        let Shared {
+            table,
+            catalogue,
+            builder,
+            ..
+        } = shared;
+        self.tally.counts.scraped += 1;
+        let key = table.key(t, line.series);
+        match table.verdict(t, key) {
+            Some(Verdict::Dropped) => return Ok(()),
+            Some(Verdict::Series(series)) => {
+                if self.survives(target) {
+                    self.take(series, &line, target, table)?;
+                }
+                return Ok(());
+            }
+            None => {}
+        }
+        match builder.build(target, (self.format, self.kind), line.series)? {
+            Built::Dropped => table.learn_dropped(t, key),
+            Built::Synthetic => {
+                self.tally.synthetic += 1;
+                self.survives(target);
+            }
+            Built::Series(text) => {
+                let kind = kind_in_family(text.name, &self.family, self.kind);
+                self.tally.counts.post_relabel += 1;
+                if over_limit(&self.tally, target) {
+                    return Ok(());
+                }
+                let series = catalogue.define(t, text, kind).map_err(ScrapeError::SeriesLimit)?;
+                if let Err(full) = table.learn(t, key, series) {
+                    if !table.is_owned(series) {
+                        catalogue.undefine(series);
+                    }
+                    return Err(ScrapeError::TextLimit(full));
+                }
+                let taken = self.take(series, &line, target, table)?;
+                self.tally.counts.added += u32::from(taken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a sample that relabelling has kept. False: over `sample_limit`, count on but keep nothing.
+    fn survives(&mut self, target: &Target) -> bool {
+        self.tally.counts.post_relabel += 1;
+        !over_limit(&self.tally, target)
+    }
+
+    fn take(
+        &mut self,
+        series: SeriesRef,
+        line: &Line<'_>,
+        target: &Target,
+        table: &mut SeriesTable,
+    ) -> Result<bool, ScrapeError> {
+        let offer = Offer {
+            series,
+            value: line.value,
+            timestamp_ms: line.timestamp_ms,
+        };
+        let Self { frame, tally, .. } = self;
+        staleness::take(offer, target, self.unix_ms, frame, table, tally).map_err(|FrameFull| ScrapeError::FrameLimit {
+            limit: frame.samples.capacity(),
+        })
+    }
+
+    /// Completes the frame; returns how many markers did not fit.
+    fn close(&mut self, end: End, shared: &mut Shared<'_>) -> usize {
+        let Shared { table, catalogue, .. } = shared;
+        let frame = &mut self.frame;
+        frame.up = end != End::Failed;
+        match end {
+            End::Body => {
+                staleness::remember_newest(frame, table);
+                table.succeed(frame.target, catalogue, &mut frame.stale)
+            }
+            // An empty body marks everything but is no reason to forget the series: it is mostly a target in trouble.
+            End::Empty | End::Failed => {
+                frame.samples.clear();
+                frame.explicit.clear();
+                table.fail(frame.target, catalogue, &mut frame.stale)
+            }
+        }
+    }
+}
+
+/// How a scrape ended, as the tables see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Body,
+    Empty,
+    Failed,
+}
+
+fn over_limit(tally: &Tally, target: &Target) -> bool {
+    let limit = target.limits.samples;
+    limit > 0 && tally.counts.post_relabel > limit
+}
+
+/// The type of the last TYPE line, if the metric is of its family.
+fn kind_in_family(name: &str, family: &str, kind: MetricType) -> MetricType {
+    let suffixes: &[&str] = match kind {
+        MetricType::Counter => &["", "_total"],
+        MetricType::Histogram => &["", "_bucket", "_count", "_sum"],
+        MetricType::GaugeHistogram => &["", "_bucket", "_gcount", "_gsum"],
+        MetricType::Summary => &["", "_count", "_sum"],
+        MetricType::Info => &["", "_info"],
+        MetricType::Gauge | MetricType::Stateset | MetricType::Unknown => &[""],
+    };
+    match name.strip_prefix(family) {
+        Some(suffix) if !family.is_empty() && suffixes.contains(&suffix) => kind,
+        _ => MetricType::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests;

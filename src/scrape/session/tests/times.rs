@@ -1,0 +1,148 @@
+//! Explicit timestamps and staleness: SCR-304, SCR-505, SCR-801 to SCR-811, SCR-822 to SCR-826.
+
+use super::*;
+
+const NOW: i64 = 1_700_000_000_000;
+
+fn times(shot: &Shot) -> Vec<Option<i64>> {
+    shot.samples.iter().map(|(_, _, time)| *time).collect()
+}
+
+#[test]
+fn scr_304_and_505_timestamps_are_honoured_or_ignored() {
+    let mut rig = Rig::new(4);
+    let mut target = target();
+    assert_eq!(times(&rig.scrape(&target, "a 1 1000\nb 1\n")), [Some(1000), None]);
+    target.honor_timestamps = false;
+    assert_eq!(times(&rig.scrape(&target, "a 1 1000\nb 1\n")), [None, None]);
+    assert_eq!(
+        rig.session.frame().time_ms,
+        2_000,
+        "all of them at the start of the scrape"
+    );
+}
+
+#[test]
+fn scr_802_a_vanished_series_is_marked_in_the_scrape_that_misses_it() {
+    let mut rig = Rig::new(4);
+    rig.scrape(&target(), "a 1\nb 2\n");
+    let shot = rig.scrape(&target(), "b 2\n");
+    assert_eq!((shot.stale.len(), shot.samples.len()), (1, 1));
+    assert_eq!(shot.stale, ["a{job=\"j\"}"]);
+    assert!(rig.scrape(&target(), "b 2\n").stale.is_empty());
+    let shot = rig.scrape(&target(), "a 1\nb 2\n");
+    assert_eq!(
+        (shot.stale.len(), shot.counts),
+        (0, [2, 2, 1]),
+        "a series that returns is a new one"
+    );
+}
+
+#[test]
+fn scr_804_series_with_timestamps_are_marked_only_if_asked_for() {
+    for track in [false, true] {
+        let mut rig = Rig::new(4);
+        let mut target = target();
+        target.track_timestamps_staleness = track;
+        rig.scrape(&target, "a 1 1000\nb 1\n");
+        assert_eq!(rig.scrape(&target, "b 1\n").stale.len(), usize::from(track));
+        assert_eq!(rig.catalogue.len(), 1, "released either way");
+    }
+}
+
+#[test]
+fn scr_805_a_series_that_gets_timestamps_is_marked_once() {
+    let mut rig = Rig::new(4);
+    rig.scrape(&target(), "a 1\n");
+    let shot = rig.scrape(&target(), "a 1 1000\n");
+    assert_eq!((shot.stale.len(), times(&shot)), (1, Vec::from([Some(1000)])));
+    assert!(rig.scrape(&target(), "a 1 2000\n").stale.is_empty());
+    assert!(rig.scrape(&target(), "").stale.is_empty());
+}
+
+#[test]
+fn scr_809_a_refused_sample_keeps_its_series_tracked() {
+    let mut rig = Rig::new(4);
+    let mut target = target();
+    target.track_timestamps_staleness = true;
+    rig.scrape(&target, "a 1 1000\n");
+    let shot = rig.scrape(&target, "a 1 1000\n");
+    assert_eq!((shot.samples.len(), shot.stale.len()), (0, 0));
+    assert_eq!(rig.scrape(&target, "# none\n").stale.len(), 1);
+}
+
+#[test]
+fn scr_810_a_restart_marks_nothing_that_vanished_before_it() {
+    let mut rig = Rig::new(4);
+    rig.scrape(&target(), "a 1\nb 2\n");
+    // The ring's catalogue survives, the table does not.
+    rig.table = SeriesTable::new(4, 8, 4, 9);
+    let shot = rig.scrape(&target(), "b 2\n");
+    assert_eq!((shot.stale.len(), shot.counts), (0, [1, 1, 1]));
+    assert_eq!(rig.catalogue.len(), 1);
+    assert_eq!(rig.scrape(&target(), "# none\n").stale, ["b{job=\"j\"}"]);
+}
+
+#[test]
+fn scr_811_an_exposed_nan_is_not_a_marker() {
+    let mut rig = Rig::new(4);
+    rig.begin(&target(), TEXT);
+    rig.feed(&target(), b"a NaN\n").unwrap();
+    rig.finish(&target(), Outcome::Complete);
+    let number = rig.session.frame().samples[0].number;
+    assert_eq!(number.to_bits(), crate::sample::NORMAL_NAN_BITS);
+    assert!(!rig.scrape(&target(), "a StaleNaN\n").up);
+}
+
+#[test]
+fn scr_822_rising_timestamps_of_a_series_all_count() {
+    let mut rig = Rig::new(9);
+    let shot = rig.scrape(&target(), "a 1 1000\na 2 1001\nb 9\na 3 1001\na 4 999\na 5 2000\n");
+    assert_eq!(times(&shot), [Some(1000), Some(1001), None, Some(2000)]);
+    assert_eq!((shot.up, shot.counts), (true, [6, 6, 2]));
+    assert_eq!(rig.reports.counters.out_of_order, 2);
+}
+
+#[test]
+fn scr_824_and_826_a_repeated_timestamp_is_stored_once() {
+    let mut rig = Rig::new(4);
+    assert_eq!(rig.scrape(&target(), "a 1 1000\n").samples.len(), 1);
+    for _ in 0..200 {
+        let shot = rig.scrape(&target(), "a 1 1000\n");
+        assert_eq!((shot.up, shot.samples.len(), shot.counts), (true, 0, [1, 1, 0]));
+    }
+    assert_eq!(rig.reports.counters.out_of_order, 200);
+    assert_eq!(rig.scrape(&target(), "a 1 1001\n").samples.len(), 1);
+}
+
+#[test]
+fn scr_824_a_failed_scrape_commits_no_timestamp() {
+    let mut rig = Rig::new(4);
+    rig.scrape(&target(), "a 1 1000\n");
+    assert!(!rig.scrape(&target(), "a 1 2000\nbad\n").up);
+    assert_eq!(times(&rig.scrape(&target(), "a 1 2000\n")), [Some(2000)]);
+}
+
+#[test]
+fn a_sample_with_a_timestamp_does_not_follow_one_without_in_the_same_scrape() {
+    let mut rig = Rig::new(4);
+    assert_eq!(times(&rig.scrape(&target(), "a 1\na 2 1000\n")), [None]);
+    assert_eq!(times(&rig.scrape(&target(), "a 1 1000\na 2\n")), [Some(1000)]);
+    let counters = rig.reports.counters;
+    assert_eq!((counters.out_of_order, counters.duplicate), (1, 1));
+}
+
+#[test]
+fn scr_825_samples_from_the_future_are_dropped_if_the_time_is_known() {
+    let mut rig = Rig::new(4);
+    let body = format!("a 1 {}\nb 1 {}\nc 1 1\n", NOW + 600_000, NOW + 600_001);
+    assert_eq!(rig.scrape(&target(), &body).samples.len(), 3, "who knows");
+    let mut rig = Rig::new(4);
+    rig.now = Some(UnixMillis(NOW));
+    let shot = rig.scrape(&target(), &body);
+    assert_eq!(shot.series(), ["a{job=\"j\"}", "c{job=\"j\"}"]);
+    assert_eq!((shot.up, shot.counts), (true, [3, 3, 2]));
+    assert_eq!(rig.reports.counters.out_of_bounds, 1);
+    let shot = rig.scrape(&target(), &format!("d 1 {}\n", i64::MAX));
+    assert_eq!((shot.up, shot.samples.len()), (true, 0));
+}

@@ -1,0 +1,100 @@
+//! Whether a sample counts: duplicates, order, bounds; and whether its series is tracked for staleness.
+//!
+//! # Rules, and where they are stricter than Prometheus
+//!
+//! - Without a timestamp of its own: the first sample of a series in a scrape counts, later ones are duplicates,
+//!   even if their text differs (Prometheus' agent compares texts only and ships both, SCR-823).
+//! - With one: it must be newer than the newest explicit timestamp kept of its series, in this scrape and in the
+//!   scrapes that succeeded before (SCR-822, SCR-824, SCR-826), not after a sample without one in the same scrape, and at
+//!   most [`FUTURE_MS`] ahead of the wall clock if that is known (SCR-825). The newest timestamp is 6 bytes per
+//!   series; it is forgotten when the series is, and it is not compared with scrape times.
+//! - A refused sample does not refuse its series: it is tracked all the same (SCR-809).
+
+use super::session::Tally;
+use super::target::Target;
+use crate::frame::{ExplicitTime, Frame};
+use crate::sample::{Number, Sample, SeriesRef};
+use crate::series::{SeriesTable, storable};
+
+/// A sample may be this far ahead of the wall clock (SCR-825).
+pub(super) const FUTURE_MS: i64 = 10 * 60 * 1000;
+
+/// The frame is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameFull;
+
+/// One sample of a known series.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Offer {
+    pub(super) series: SeriesRef,
+    pub(super) value: Number,
+    /// As exposed; ignored unless the target's timestamps are honoured.
+    pub(super) timestamp_ms: Option<i64>,
+}
+
+/// Puts the sample into the frame, or counts why not. Returns whether it is in.
+pub(super) fn take(
+    offer: Offer,
+    target: &Target,
+    now_unix_ms: Option<i64>,
+    frame: &mut Frame,
+    table: &mut SeriesTable,
+    tally: &mut Tally,
+) -> Result<bool, FrameFull> {
+    let t = target.reference;
+    let explicit = offer.timestamp_ms.filter(|_| target.honor_timestamps);
+    // The list of markers is as long as the frame, so no more series may ever need one.
+    if (explicit.is_none() || target.track_timestamps_staleness) && table.tracking(t) < frame.stale.capacity() {
+        table.track(t, offer.series);
+    }
+    let position = table.position(t, offer.series);
+    let refused = match explicit {
+        None if position.is_some() => Some(&mut tally.duplicate),
+        None => None,
+        Some(ms) if !storable(ms) || now_unix_ms.is_some_and(|now| ms > now.saturating_add(FUTURE_MS)) => {
+            Some(&mut tally.out_of_bounds)
+        }
+        Some(ms) => {
+            let newest = match position {
+                Some(position) => time_at(frame, position).unwrap_or(i64::MAX),
+                None => table.newest(offer.series).unwrap_or(i64::MIN),
+            };
+            (ms <= newest).then_some(&mut tally.out_of_order)
+        }
+    };
+    if let Some(counter) = refused {
+        *counter += 1;
+        table.pass_over(t, offer.series);
+        return Ok(false);
+    }
+    let position = u16::try_from(frame.samples.len()).map_err(|_| FrameFull)?;
+    let sample = Sample {
+        number: offer.value,
+        series: offer.series,
+    };
+    frame.samples.push(sample).map_err(|_| FrameFull)?;
+    if let Some(unix_ms) = explicit {
+        let time = ExplicitTime { position, unix_ms };
+        frame.explicit.push(time).map_err(|_| FrameFull)?;
+    }
+    table.record(t, offer.series, position);
+    Ok(true)
+}
+
+/// The explicit timestamp of the sample at `position`, if it has one.
+fn time_at(frame: &Frame, position: u16) -> Option<i64> {
+    let index = frame
+        .explicit
+        .binary_search_by_key(&position, |time| time.position)
+        .ok()?;
+    frame.explicit.get(index).map(|time| time.unix_ms)
+}
+
+/// The frame is going to be kept: remembers its explicit timestamps.
+pub(super) fn remember_newest(frame: &Frame, table: &mut SeriesTable) {
+    for time in frame.explicit.iter() {
+        if let Some(sample) = frame.samples.get(usize::from(time.position)) {
+            table.set_newest(sample.series, time.unix_ms);
+        }
+    }
+}
