@@ -8,8 +8,6 @@
 //!
 //! Sources: connect(2), RFC 8305 (family fallback, as in Go's dialer).
 
-use alloc::rc::Rc;
-use core::cell::Cell;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::net::SocketAddr;
@@ -46,32 +44,10 @@ pub struct SocketOptions {
     pub send_buffer_bytes: Option<usize>,
 }
 
-/// Bytes that went through sockets, counted where they pass.
-#[derive(Debug, Default)]
-pub struct WireBytes {
-    sent: Cell<u64>,
-    received: Cell<u64>,
-}
-
-impl WireBytes {
-    /// Bytes given to the kernel.
-    #[must_use]
-    pub fn sent(&self) -> u64 {
-        self.sent.get()
-    }
-
-    /// Bytes taken from the kernel.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.received.get()
-    }
-}
-
 /// A connected, non-blocking stream socket; closed when dropped.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
-    meter: Option<Rc<WireBytes>>,
 }
 
 const STREAM_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -98,7 +74,7 @@ impl Socket {
         // Requests are written whole; waiting for the peer's acknowledgement would only delay them.
         sockopt::set_tcp_nodelay(&fd, true)?;
         finish_connect(&fd, connect(&fd, &address)).await?;
-        Ok(Self { fd, meter: None })
+        Ok(Self { fd })
     }
 
     /// Connects to a Unix stream socket.
@@ -109,12 +85,7 @@ impl Socket {
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, STREAM_FLAGS, None)?;
         finish_connect(&fd, connect(&fd, &SocketAddrUnix::new(path)?)).await?;
-        Ok(Self { fd, meter: None })
-    }
-
-    /// Adds this socket's bytes to `meter` from now on.
-    pub fn meter(&mut self, meter: Rc<WireBytes>) {
-        self.meter = Some(meter);
+        Ok(Self { fd })
     }
 
     /// Reads what is there; 0 = the peer has closed, `None` = nothing yet.
@@ -123,11 +94,7 @@ impl Socket {
     ///
     /// What recv(2) reports, most often a reset.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        let read = not_blocked(|| recv(&self.fd, &mut *buf, RecvFlags::empty()).map(|(read, _)| read))?;
-        if let (Some(count), Some(meter)) = (read, &self.meter) {
-            meter.received.set(meter.received.get() + count as u64);
-        }
-        Ok(read)
+        not_blocked(|| recv(&self.fd, &mut *buf, RecvFlags::empty()).map(|(read, _)| read))
     }
 
     /// Writes what fits into the kernel's buffer; `None` = nothing fits now.
@@ -136,11 +103,7 @@ impl Socket {
     ///
     /// What send(2) reports: reset, broken pipe (never as a signal).
     pub fn try_write(&self, buf: &[u8]) -> io::Result<Option<usize>> {
-        let written = not_blocked(|| send(&self.fd, buf, SendFlags::NOSIGNAL))?;
-        if let (Some(count), Some(meter)) = (written, &self.meter) {
-            meter.sent.set(meter.sent.get() + count as u64);
-        }
-        Ok(written)
+        not_blocked(|| send(&self.fd, buf, SendFlags::NOSIGNAL))
     }
 
     /// True while the peer has neither sent anything nor closed: an idle connection fit for reuse.
@@ -414,7 +377,7 @@ impl Listener {
                 Ok((fd, peer)) => {
                     let _ = sockopt::set_tcp_nodelay(&fd, true);
                     return Ok((
-                        Socket { fd, meter: None },
+                        Socket { fd },
                         peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok()),
                     ));
                 }

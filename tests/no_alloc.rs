@@ -1,0 +1,208 @@
+//! Nothing on the way of a sample allocates after construction, and what construction takes is what is announced.
+//!
+//! A counting allocator, per thread, so that the test harness does not disturb. Each stage of the way adds its part to
+//! [`Rig::round`] and its sizes to the second test.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fmt::Write;
+
+use tidegate::catalogue::Catalogue;
+use tidegate::clock::{Instant, UnixMillis};
+use tidegate::frame::FrameNo;
+use tidegate::labels::Label;
+use tidegate::sample::TargetRef;
+use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Shared, Target};
+use tidegate::series::SeriesTable;
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+fn count(bytes: usize) {
+    // A thread that is ending has no counters any more, and nobody to read them.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract; counting neither
+// allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of this same function.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above; `ptr` came from `System`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count(new_size.saturating_sub(layout.size()));
+        // SAFETY: as above; `ptr` came from `System`.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of this same function.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Calls to the allocator, and bytes asked of it, while `work` ran.
+fn allocations<T>(work: impl FnOnce() -> T) -> (usize, usize, T) {
+    let (calls, bytes) = (CALLS.get(), BYTES.get());
+    let result = work();
+    (CALLS.get() - calls, BYTES.get() - bytes, result)
+}
+
+const MAX_SERIES: usize = 1_500;
+const TEXT_BYTES: usize = 100_000;
+const MAX_TARGETS: usize = 4;
+const SIZE: SessionSize = SessionSize {
+    max_samples: MAX_SERIES,
+    line_bytes: 20_480,
+};
+
+struct Rig {
+    target: Target,
+    schedule: Schedule,
+    session: Session,
+    table: SeriesTable,
+    catalogue: Catalogue,
+    builder: LabelBuilder,
+    reports: Reports,
+    frame: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let label = |name, value| Label { name, value };
+        let labels = [label("instance", "host:9100"), label("job", "node")];
+        let target = Target::new(TargetRef(0), &labels).unwrap();
+        let mut rig = Self {
+            schedule: Schedule::new(MAX_TARGETS),
+            session: Session::new(SIZE),
+            table: SeriesTable::new(MAX_SERIES, 2 * MAX_SERIES, MAX_TARGETS, 1),
+            catalogue: Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS),
+            builder: LabelBuilder::new(),
+            reports: Reports::new(MAX_TARGETS),
+            frame: 0,
+            target,
+        };
+        rig.schedule.set(rig.target.reference, 1_000, 7, Instant(0));
+        rig.catalogue
+            .set_target(rig.target.reference, rig.target.body())
+            .unwrap();
+        rig
+    }
+
+    /// One sample's whole way: due, scraped, settled. Returns whether the scrape succeeded, and its samples.
+    fn round(&mut self, body: &[u8], outcome: Outcome<'_>) -> (bool, usize) {
+        let mut shared = Shared {
+            table: &mut self.table,
+            catalogue: &mut self.catalogue,
+            builder: &mut self.builder,
+            reports: &mut self.reports,
+        };
+        self.frame += 1;
+        let now = Instant(self.frame * 1_500);
+        self.schedule.clock(1_700_000_000_000, now);
+        let due = self.schedule.due(now).expect("more than an interval has passed");
+        let unix = UnixMillis(1_700_000_000_000 + now.0 as i64);
+        self.session.begin(&self.target, due.time, Some(unix), &mut shared);
+        self.session.content_type(Some(b"text/plain"), &self.target);
+        for piece in body.chunks(1_400) {
+            if self.session.feed(piece, &self.target, &mut shared).is_err() {
+                break;
+            }
+        }
+        let frame = self.session.finish(outcome, 20, &self.target, &mut shared);
+        let result = (frame.up, frame.samples.len());
+        self.session.settle(FrameNo(self.frame), &mut shared);
+        self.schedule.done(self.target.reference, now + 20);
+        self.catalogue.reclaim(FrameNo(self.frame));
+        result
+    }
+}
+
+/// A scrape of `series` series; `churn` makes the names of a tenth of them differ from those of other scrapes.
+fn body(series: usize, churn: usize) -> Vec<u8> {
+    let mut text = String::from("# HELP m Some \\n help.\n# TYPE m histogram\n");
+    for i in 0..series {
+        let generation = if i % 10 == 0 { churn } else { 0 };
+        let time = if i % 50 == 1 {
+            format!(" {}", 1_000 + churn)
+        } else {
+            String::new()
+        };
+        writeln!(
+            text,
+            "m_bucket{{le=\"{i}\",job=\"x\\\"y\",pod=\"p{generation}\"}} {i}.5{time}"
+        )
+        .unwrap();
+    }
+    text.into_bytes()
+}
+
+#[test]
+fn scrapes_do_not_allocate() {
+    let mut rig = Rig::new();
+    let bodies: Vec<_> = (0..30).map(|churn| body(1_000, churn)).collect();
+    let flood = body(5_000, 99);
+    let mut broken = body(1_000, 7);
+    broken.extend(b"bad\n");
+    let (calls, bytes, ()) = allocations(|| {
+        // Definitions, then the steady state.
+        assert_eq!(rig.round(&bodies[0], Outcome::Complete), (true, 1_000));
+        assert_eq!(rig.round(&bodies[0], Outcome::Complete), (true, 980), "same timestamps");
+        for body in &bodies {
+            assert!(rig.round(body, Outcome::Complete).0);
+        }
+        assert!(!rig.round(&flood, Outcome::Complete).0);
+        assert!(!rig.round(&broken, Outcome::Complete).0);
+        assert!(!rig.round(&bodies[3], Outcome::Fetch(&"connection reset")).0);
+        assert!(!rig.round(&[], Outcome::Status(500)).0);
+        assert!(rig.round(&[], Outcome::Complete).0);
+        assert!(rig.round(&bodies[4], Outcome::Complete).0);
+    });
+    assert_eq!((calls, bytes), (0, 0));
+    assert!(rig.catalogue.len() >= 1_000 && rig.reports.counters.failed == 4);
+}
+
+#[test]
+fn announced_sizes_are_exact() {
+    let sizes = [
+        (MAX_SERIES, TEXT_BYTES, MAX_TARGETS),
+        (1, 0, 1),
+        (usize::MAX, 7, usize::MAX),
+    ];
+    for (series, text, targets) in sizes {
+        let (_, bytes, catalogue) = allocations(|| Catalogue::new(series, text, targets));
+        assert_eq!(bytes, Catalogue::ram_bytes(series, text, targets));
+        assert!(catalogue.is_empty());
+        let texts = series.min(10_000);
+        let (_, bytes, table) = allocations(|| SeriesTable::new(series, texts, targets, 0));
+        assert_eq!(bytes, SeriesTable::ram_bytes(series, texts, targets));
+        assert_eq!(table.texts(), 0);
+        assert_eq!(allocations(|| Reports::new(targets)).1, Reports::ram_bytes(targets));
+        assert_eq!(allocations(|| Schedule::new(targets)).1, Schedule::ram_bytes(targets));
+    }
+    assert_eq!(allocations(|| Session::new(SIZE)).1, Session::ram_bytes(SIZE));
+    assert_eq!(allocations(LabelBuilder::new).1, LabelBuilder::ram_bytes());
+}
+
+#[test]
+fn the_counter_counts() {
+    let (calls, bytes, boxed) = allocations(|| Box::new([0u64; 4]));
+    assert_eq!((calls, bytes, boxed.len()), (1, 32, 4));
+}
