@@ -82,14 +82,25 @@ def make_ca(path):
 
 
 class Process:
-    """A child with its output in a file; ended at exit whatever happens."""
+    """A child with its output in a file; ended at exit whatever happens.
 
-    def __init__(self, name, command, log, env=None):
+    With `piped` the file is written here instead of by the child, so that its own writes can be counted.
+    """
+
+    def __init__(self, name, command, log, piped=False):
         self.name, self.log = name, Path(log)
         with open(self.log, "ab") as out:
-            self.child = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=out,
-                                          stderr=subprocess.STDOUT, env=env, cwd=self.log.parent)
+            self.child = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL,
+                                          stdout=subprocess.PIPE if piped else out, stderr=subprocess.STDOUT,
+                                          cwd=self.log.parent)
+        if piped:
+            threading.Thread(target=self._copy, daemon=True).start()
         atexit.register(self.kill)
+
+    def _copy(self):
+        with open(self.log, "ab", buffering=0) as out:
+            for line in self.child.stdout:
+                out.write(line)
 
     @property
     def pid(self):
