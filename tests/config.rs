@@ -209,6 +209,16 @@ fn configurations_of_the_compliance_suites_load() {
     );
     let loaded = dir.load(library).unwrap();
     assert!(loaded.config.remote_write[0].queue_config.retry_on_http_429);
+    let offered = &loaded.config.scrape_configs[0].scrape_protocols;
+    assert_eq!(
+        offered[..],
+        [ScrapeProtocol::OpenMetricsText100, ScrapeProtocol::PrometheusText004]
+    );
+    assert!(
+        warnings(&loaded).contains("PrometheusProto is left out"),
+        "{}",
+        warnings(&loaded)
+    );
 }
 
 #[test]
@@ -362,7 +372,7 @@ fn bombs_are_refused_quickly() {
         let start = std::time::Instant::now();
         let result = dir.load(&bomb);
         let took = start.elapsed();
-        assert!(took.as_millis() < 2_000, "{took:?} for {:?}", bomb.get(..40));
+        assert!(took.as_secs() < 10, "{took:?} for {:?}", bomb.get(..40));
         // Tabs alone are an empty file; all the others are refused, in a few words.
         match result {
             Ok(_) => assert!(bomb.trim().is_empty()),

@@ -163,7 +163,7 @@ impl Display for Text<'_> {
 fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     y.plain("scrape_interval", g.scrape_interval)?;
     y.plain("scrape_timeout", g.scrape_timeout)?;
-    y.list("scrape_protocols", &g.scrape_protocols, |p| Text(p.as_str()))?;
+    y.list("scrape_protocols", &g.scrape_protocols, |p| Text(p.name()))?;
     if !g.external_labels.is_empty() {
         // A dollar sign that is left was written as two.
         y.section("external_labels", |y| {
@@ -181,17 +181,17 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     y.plain("keep_dropped_targets", g.keep_dropped_targets)?;
     y.plain("metric_name_validation_scheme", g.metric_name_validation_scheme)?;
     g.metric_name_escaping_scheme
-        .map_or(Ok(()), |scheme| y.plain("metric_name_escaping_scheme", scheme))
+        .map_or(Ok(()), |scheme| y.plain("metric_name_escaping_scheme", scheme.name()))
 }
 
 fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
     y.text("job_name", &job.job_name)?;
     y.plain("scrape_interval", job.scrape_interval)?;
     y.plain("scrape_timeout", job.scrape_timeout)?;
-    y.list("scrape_protocols", &job.scrape_protocols, |p| Text(p.as_str()))?;
+    y.list("scrape_protocols", &job.scrape_protocols, |p| Text(p.name()))?;
     y.filled(
         "fallback_scrape_protocol",
-        job.fallback_scrape_protocol.map_or("", |p| p.as_str()),
+        job.fallback_scrape_protocol.map_or("", |p| p.name()),
     )?;
     y.text("metrics_path", &job.metrics_path)?;
     y.plain("scheme", job.scheme)?;
@@ -215,7 +215,7 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
         y.plain("metric_name_validation_scheme", scheme)?;
     }
     if let Some(scheme) = job.metric_name_escaping_scheme {
-        y.plain("metric_name_escaping_scheme", scheme)?;
+        y.plain("metric_name_escaping_scheme", scheme.name())?;
     }
     y.items("static_configs", &job.static_configs, |y, group: &StaticConfig| {
         // A group without targets still needs a key to hold its place.

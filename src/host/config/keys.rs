@@ -130,9 +130,9 @@ impl fmt::Display for Unknown<'_> {
 }
 
 /// `one of a, b, c`, or just `a`.
-pub(super) struct List(pub &'static [&'static str]);
+pub(super) struct List<'a>(pub &'a [&'a str]);
 
-impl fmt::Display for List {
+impl fmt::Display for List<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.len() > 1 {
             f.write_str("one of ")?;

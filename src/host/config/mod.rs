@@ -26,6 +26,7 @@ mod http;
 mod keys;
 mod load;
 mod own;
+mod plan;
 mod remote;
 mod resolve;
 mod scrape;
@@ -34,12 +35,13 @@ mod url;
 mod value;
 mod yaml;
 
-pub use check::{BLOCK_BYTES, MAX_BLOCKS_PER_SEGMENT, MAX_SAMPLES_PER_SEND, MAX_SEGMENTS, MIN_SEGMENTS};
+pub use check::{BLOCK_BYTES, BLOCKS_PER_SEGMENT, MAX_SAMPLES_PER_SEND, MAX_SEGMENTS, MIN_SEGMENTS};
 pub use error::{ConfigError, Position, Warning};
 pub use glob::MAX_MATCHES;
 pub use global::Global;
 pub use http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig, TlsVersion};
 pub use own::{Clock, Memory, MemoryLimit, Ring, Tidegate, Trust, Uplink, WhenFull};
+pub use plan::{Plan, PlanLine, RingDuration, Sizes};
 pub use remote::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use scrape::{
     Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, EscapingScheme, FileSdConfig, Origin, RelabelConfig,

@@ -4,7 +4,7 @@
 
 use super::http::{Authorization, BasicAuth, HttpHeader, TlsConfig};
 use super::load::{Environment, Fault};
-use super::scrape::{EscapingScheme, ValidationScheme};
+use super::scrape::{EscapingScheme, ScrapeProtocol, ValidationScheme};
 use super::value::{Duration, Named, Secret, Size};
 use super::{Config, Global, RemoteWrite, ScrapeConfig};
 use alloc::format;
@@ -88,7 +88,20 @@ pub(super) fn absolute_paths(config: &mut Config, file: &str) {
 /// What cannot be filled in without deciding between two contradictory keys.
 pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Vec<Fault>) -> Result<(), Fault> {
     global(&mut config.global, env, notes)?;
+    if offer(&mut config.global.scrape_protocols).map_err(|message| Fault::new("global.scrape_protocols", message))? {
+        notes.push(Fault::new("global.scrape_protocols", NO_PROTOBUF));
+    }
     for job in &mut config.scrape_configs {
+        if offer(&mut job.scrape_protocols).map_err(|message| job_fault(job, "scrape_protocols", message))? {
+            notes.push(job_fault(job, "scrape_protocols", NO_PROTOBUF));
+        }
+        if job.fallback_scrape_protocol.is_some_and(|p| p.format().is_none()) {
+            return Err(job_fault(
+                job,
+                "fallback_scrape_protocol",
+                "found PrometheusProto, expected a text format: protobuf is not read yet",
+            ));
+        }
         inherit(job, &config.global).map_err(|(key, message)| job_fault(job, key, message))?;
         authorize(
             &mut job.basic_auth,
@@ -123,6 +136,19 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         }
     }
     Ok(())
+}
+
+/// Said of a list that holds `PrometheusProto`.
+const NO_PROTOBUF: &str = "PrometheusProto is left out: protobuf is not read yet";
+
+/// Takes what cannot be read off a list of protocols; true if there was any.
+fn offer(protocols: &mut Vec<ScrapeProtocol>) -> Result<bool, &'static str> {
+    let before = protocols.len();
+    protocols.retain(|protocol| protocol.format().is_some());
+    match (before, protocols.len()) {
+        (1.., 0) => Err("found PrometheusProto alone, expected a text format as well: protobuf is not read yet"),
+        (before, after) => Ok(after < before),
+    }
 }
 
 /// A [`Fault`] at a key of a job.

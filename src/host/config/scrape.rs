@@ -6,6 +6,7 @@
 //! Source: prometheus.md §4.2, SCR-105..112, SCR-601.
 
 use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
+use super::keys::List;
 use super::url::{Scheme, Url};
 use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_from_text, distinct_list};
 use alloc::format;
@@ -269,21 +270,6 @@ pub(super) fn exactly(a: &str, b: &str) -> bool {
 }
 
 words! {
-    /// An exposition format a target may be asked for.
-    ScrapeProtocol, exactly,
-    /// Delimited protobuf.
-    PrometheusProto = "PrometheusProto",
-    /// The classic text format.
-    PrometheusText004 = "PrometheusText0.0.4",
-    /// The text format with quoted names.
-    PrometheusText100 = "PrometheusText1.0.0",
-    /// OpenMetrics draft.
-    OpenMetricsText001 = "OpenMetricsText0.0.1",
-    /// OpenMetrics 1.0.
-    OpenMetricsText100 = "OpenMetricsText1.0.0",
-}
-
-words! {
     /// Which metric and label names are legal.
     ValidationScheme, exactly,
     /// Any non-empty UTF-8.
@@ -292,18 +278,21 @@ words! {
     Legacy = "legacy",
 }
 
-words! {
-    /// How a target is asked to write names outside the legacy alphabet.
-    EscapingScheme, exactly,
-    /// As they are.
-    AllowUtf8 = "allow-utf-8",
-    /// Other characters become underscores.
-    Underscores = "underscores",
-    /// Dots become `_dot_`.
-    Dots = "dots",
-    /// `U__` and code points.
-    Values = "values",
+pub use crate::exposition::{EscapingScheme, Protocol as ScrapeProtocol};
+
+impl FromText for ScrapeProtocol {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::from_name(text).ok_or_else(|| format!("found {text:?}, expected {}", List(&Self::ALL.map(Self::name))))
+    }
 }
+
+impl FromText for EscapingScheme {
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::from_name(text).ok_or_else(|| format!("found {text:?}, expected {}", List(&Self::ALL.map(Self::name))))
+    }
+}
+
+deserialize_from_text!(ScrapeProtocol, EscapingScheme);
 
 words! {
     /// What a relabelling rule does (SCR-604); letters in any case.

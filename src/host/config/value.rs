@@ -350,11 +350,11 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
 /// A list that, where it is written at all, must not be empty and must not repeat itself.
 pub(super) fn distinct_list<'de, T, D>(d: D) -> Result<Vec<T>, D::Error>
 where
-    T: Deserialize<'de> + PartialEq + fmt::Display,
+    T: Deserialize<'de> + PartialEq + fmt::Debug,
     D: Deserializer<'de>,
 {
     struct V<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de> + PartialEq + fmt::Display> Visitor<'de> for V<T> {
+    impl<'de, T: Deserialize<'de> + PartialEq + fmt::Debug> Visitor<'de> for V<T> {
         type Value = Vec<T>;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a list")
@@ -364,7 +364,7 @@ where
             while let Some(next) = seq.next_element::<T>()? {
                 if all.contains(&next) {
                     return Err(de::Error::custom(format!(
-                        "found {next} twice, expected each at most once"
+                        "found {next:?} twice, expected each at most once"
                     )));
                 }
                 all.push(next);
