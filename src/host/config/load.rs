@@ -77,8 +77,11 @@ fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
 
 /// Reads one file and puts its name to what is said about it.
 pub(super) fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
-    let text = read_text(path)?;
-    let (value, mut found) = yaml::from_str(&text).map_err(|e| e.file(path))?;
+    parse(&read_text(path)?, path, warnings)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
+    let (value, mut found) = yaml::from_str(text).map_err(|e| e.file(path))?;
     for warning in &mut found {
         warning.file = path.to_string();
     }
@@ -89,16 +92,47 @@ pub(super) fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<
 /// Looks up a variable of the environment.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
+/// The files a configuration consists of: its own text, and the paths of all.
+struct Files<'a> {
+    text: &'a str,
+    paths: Vec<String>,
+}
+
+impl Files<'_> {
+    /// Finds the line of a failed check; included files are read again, since that is rare.
+    fn explain(&self, fault: Fault) -> ConfigError {
+        let file = self.paths.get(fault.file).map_or("", String::as_str);
+        let position = match fault.file {
+            0 => yaml::locate(self.text, &fault.key),
+            _ => read_text(file).ok().and_then(|text| yaml::locate(&text, &fault.key)),
+        };
+        ConfigError {
+            file: file.to_string(),
+            position,
+            key: fault.key,
+            message: fault.message,
+        }
+    }
+}
+
 /// [`Config::load`] with the environment given.
 pub(super) fn load(path: &str, env: Environment<'_>) -> Result<Loaded, ConfigError> {
+    from_text(&read_text(path)?, path, env)
+}
+
+/// [`Config::from_text`] with the environment given.
+pub(super) fn from_text(text: &str, path: &str, env: Environment<'_>) -> Result<Loaded, ConfigError> {
     let mut warnings = Vec::new();
-    let mut config: Config = read(path, &mut warnings)?;
+    let mut config: Config = parse(text, path, &mut warnings)?;
     resolve::absolute_paths(&mut config, path);
     for (index, job) in config.scrape_configs.iter_mut().enumerate() {
         job.origin = Origin { file: 0, index };
         resolve::absolute_job_paths(job, path);
     }
-    let mut files = alloc::vec![path.to_string()];
+    let mut files = Files {
+        text,
+        paths: alloc::vec![path.to_string()],
+    };
     merge_job_files(&mut config, &mut files, &mut warnings)?;
     let mut notes = Vec::new();
     let result = resolve::defaults(&mut config, env, &mut notes).and_then(|()| check::check(&config, &mut notes));
@@ -108,7 +142,7 @@ pub(super) fn load(path: &str, env: Environment<'_>) -> Result<Loaded, ConfigErr
             position,
             key,
             message,
-        } = explain(&files, note);
+        } = files.explain(note);
         warnings.push(Warning {
             file,
             position,
@@ -118,40 +152,24 @@ pub(super) fn load(path: &str, env: Environment<'_>) -> Result<Loaded, ConfigErr
     }
     match result {
         Ok(()) => Ok(Loaded { config, warnings }),
-        Err(fault) => Err(explain(&files, fault)),
-    }
-}
-
-/// Finds the line of a failed check by reading the file again: rare, and the text need not be kept.
-fn explain(files: &[String], fault: Fault) -> ConfigError {
-    let file = files.get(fault.file).map_or("", String::as_str);
-    let position = read_text(file).ok().and_then(|text| yaml::locate(&text, &fault.key));
-    ConfigError {
-        file: file.to_string(),
-        position,
-        key: fault.key,
-        message: fault.message,
+        Err(fault) => Err(files.explain(fault)),
     }
 }
 
 /// Adds the jobs of `scrape_config_files`.
-fn merge_job_files(
-    config: &mut Config,
-    files: &mut Vec<String>,
-    warnings: &mut Vec<Warning>,
-) -> Result<(), ConfigError> {
+fn merge_job_files(config: &mut Config, files: &mut Files<'_>, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
     for (n, pattern) in config.scrape_config_files.iter().enumerate() {
         let found =
-            glob::expand(pattern).map_err(|e| explain(files, Fault::new(format!("scrape_config_files[{n}]"), e)))?;
+            glob::expand(pattern).map_err(|e| files.explain(Fault::new(format!("scrape_config_files[{n}]"), e)))?;
         for path in found {
             let jobs: Jobs = read(&path, warnings)?;
-            let file = files.len();
+            let file = files.paths.len();
             for (index, mut job) in jobs.scrape_configs.into_iter().enumerate() {
                 job.origin = Origin { file, index };
                 resolve::absolute_job_paths(&mut job, &path);
                 config.scrape_configs.push(job);
             }
-            files.push(path);
+            files.paths.push(path);
         }
     }
     Ok(())

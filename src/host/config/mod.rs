@@ -89,4 +89,13 @@ impl Config {
     pub fn load(path: &str) -> Result<Loaded, ConfigError> {
         load::load(path, &|name| std::env::var(name).ok())
     }
+
+    /// As [`Config::load`] for a text in memory; `path` stands for it in messages, and its directory
+    /// for relative paths.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(text: &str, path: &str) -> Result<Loaded, ConfigError> {
+        load::from_text(text, path, &|name| std::env::var(name).ok())
+    }
 }
