@@ -4,7 +4,11 @@
 //! [`runtime`], because every other part of smol starts a second thread.
 
 pub mod config;
+pub mod dns;
+pub mod gunzip;
+pub mod http;
 pub mod limits;
 pub mod net;
 pub mod regex;
 pub mod runtime;
+pub mod tls;

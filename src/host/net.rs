@@ -8,6 +8,8 @@
 //!
 //! Sources: connect(2), RFC 8305 (family fallback, as in Go's dialer).
 
+use alloc::rc::Rc;
+use core::cell::Cell;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::net::SocketAddr;
@@ -44,10 +46,32 @@ pub struct SocketOptions {
     pub send_buffer_bytes: Option<usize>,
 }
 
+/// Bytes that went through sockets, counted where they pass.
+#[derive(Debug, Default)]
+pub struct WireBytes {
+    sent: Cell<u64>,
+    received: Cell<u64>,
+}
+
+impl WireBytes {
+    /// Bytes given to the kernel.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// Bytes taken from the kernel.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.get()
+    }
+}
+
 /// A connected, non-blocking stream socket; closed when dropped.
 #[derive(Debug)]
 pub struct Socket {
     fd: OwnedFd,
+    meter: Option<Rc<WireBytes>>,
 }
 
 const STREAM_FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -74,7 +98,7 @@ impl Socket {
         // Requests are written whole; waiting for the peer's acknowledgement would only delay them.
         sockopt::set_tcp_nodelay(&fd, true)?;
         finish_connect(&fd, connect(&fd, &address)).await?;
-        Ok(Self { fd })
+        Ok(Self { fd, meter: None })
     }
 
     /// Connects to a Unix stream socket.
@@ -85,7 +109,12 @@ impl Socket {
     pub async fn connect_unix(path: &Path) -> io::Result<Self> {
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, STREAM_FLAGS, None)?;
         finish_connect(&fd, connect(&fd, &SocketAddrUnix::new(path)?)).await?;
-        Ok(Self { fd })
+        Ok(Self { fd, meter: None })
+    }
+
+    /// Adds this socket's bytes to `meter` from now on.
+    pub fn meter(&mut self, meter: Rc<WireBytes>) {
+        self.meter = Some(meter);
     }
 
     /// Reads what is there; 0 = the peer has closed, `None` = nothing yet.
@@ -94,7 +123,11 @@ impl Socket {
     ///
     /// What recv(2) reports, most often a reset.
     pub fn try_read(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
-        not_blocked(|| recv(&self.fd, &mut *buf, RecvFlags::empty()).map(|(read, _)| read))
+        let read = not_blocked(|| recv(&self.fd, &mut *buf, RecvFlags::empty()).map(|(read, _)| read))?;
+        if let (Some(count), Some(meter)) = (read, &self.meter) {
+            meter.received.set(meter.received.get() + count as u64);
+        }
+        Ok(read)
     }
 
     /// Writes what fits into the kernel's buffer; `None` = nothing fits now.
@@ -103,7 +136,11 @@ impl Socket {
     ///
     /// What send(2) reports: reset, broken pipe (never as a signal).
     pub fn try_write(&self, buf: &[u8]) -> io::Result<Option<usize>> {
-        not_blocked(|| send(&self.fd, buf, SendFlags::NOSIGNAL))
+        let written = not_blocked(|| send(&self.fd, buf, SendFlags::NOSIGNAL))?;
+        if let (Some(count), Some(meter)) = (written, &self.meter) {
+            meter.sent.set(meter.sent.get() + count as u64);
+        }
+        Ok(written)
     }
 
     /// True while the peer has neither sent anything nor closed: an idle connection fit for reuse.
@@ -377,7 +414,7 @@ impl Listener {
                 Ok((fd, peer)) => {
                     let _ = sockopt::set_tcp_nodelay(&fd, true);
                     return Ok((
-                        Socket { fd },
+                        Socket { fd, meter: None },
                         peer.and_then(|peer: SocketAddrAny| SocketAddr::try_from(peer).ok()),
                     ));
                 }

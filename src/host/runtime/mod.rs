@@ -26,6 +26,9 @@ pub use clock::{BootId, ClockState, boot_id, clock_state, now, unix_now};
 pub use reactor::{Interest, Ready, Sleep, TableFull, TimeoutError, ready, sleep_until, timeout_at};
 pub use signals::{Signal, Signals};
 
+#[cfg(test)]
+pub(crate) use reactor::slots_in_use;
+
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use core::cell::Cell;

@@ -1,0 +1,532 @@
+//! HTTP client for one URL: connection kept alive, redirects, proxy, deadline.
+//!
+//! A [`Client`] belongs to one target or remote and keeps at most one idle connection. The buffers of an
+//! exchange are separate ([`Buffers`]), so that a worker shares one set between all its targets.
+//!
+//! Invariants:
+//! - one deadline covers resolving, connecting, TLS, sending and the whole response;
+//! - a request is repeated at most once, only on a connection that was idle before and only when not a
+//!   byte of an answer arrived;
+//! - a POST is never redirected: its 3xx answer goes to the caller;
+//! - credentials go to the configured host alone, and never over plain HTTP when the URL is https.
+//!
+//! Memory: a client is about 0.5 KiB and its connection's (TLS: about 10 KiB, 64 KiB at worst); [`Buffers`]
+//! says its own. The protocol engine allocates about 2 KiB per request and frees it.
+
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::net::SocketAddr;
+use std::path::PathBuf;
+
+use ureq_proto::http::{HeaderName, HeaderValue, Method as ProtoMethod, Request as ProtoRequest, Uri, header, request};
+
+use super::Method;
+use super::auth::{Authorization, Secret, header_value};
+use super::error::{HttpError, Phase, RedirectError};
+use super::exchange::{Exchange, Progress, Rules};
+use super::head::{Receive, ResponseHead};
+use super::stream::Stream;
+use super::url::{Scheme, Url};
+use crate::clock::Instant;
+use crate::host::dns::Resolver;
+use crate::host::gunzip::Gunzip;
+use crate::host::limits::{HTTP_IDLE_MS, HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES, MAX_ADDRESSES, MAX_REDIRECTS};
+use crate::host::net::{Socket, SocketOptions, WireBytes, connect_any};
+use crate::host::runtime::{TimeoutError, now, timeout_at};
+use crate::host::tls::TlsClient;
+
+/// One header line of every request.
+#[derive(Clone, Debug)]
+pub struct Header {
+    /// Name, in any case; sent in lower case.
+    pub name: String,
+    /// Value; one in a file is read anew for every request.
+    pub value: Secret,
+    /// Not to be sent to another host after a redirect.
+    pub sensitive: bool,
+}
+
+/// A proxy that opens tunnels (HTTP CONNECT), for http and https targets alike.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Where it listens; `http` only.
+    pub url: Url,
+    /// `Proxy-Authorization`.
+    pub authorization: Authorization,
+    /// Further headers of the CONNECT request.
+    pub headers: Vec<Header>,
+}
+
+/// What a [`Client`] is made from.
+#[derive(Clone)]
+pub struct ClientConfig {
+    /// Where requests go.
+    pub url: Url,
+    /// Headers of every request, besides `Host` and `Content-Length`.
+    pub headers: Vec<Header>,
+    /// `Authorization`.
+    pub authorization: Authorization,
+    /// TLS settings; needed for https, also when only a redirect leads there.
+    pub tls: Option<Rc<TlsClient>>,
+    /// Connect through this proxy.
+    pub proxy: Option<Proxy>,
+    /// Connect to this Unix socket instead of the URL's host (`__unix_socket__`).
+    pub unix_socket: Option<PathBuf>,
+    /// Follow redirects of GET and HEAD.
+    pub follow_redirects: bool,
+    /// Keep the connection for the next request.
+    pub keep_alive: bool,
+    /// Kernel buffers.
+    pub socket: SocketOptions,
+}
+
+impl ClientConfig {
+    /// Prometheus' defaults for `url`: redirects followed, connection kept, no credentials.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self {
+            url,
+            headers: Vec::new(),
+            authorization: Authorization::None,
+            tls: None,
+            proxy: None,
+            unix_socket: None,
+            follow_redirects: true,
+            keep_alive: true,
+            socket: SocketOptions::default(),
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// GET, HEAD or POST.
+    pub method: Method,
+    /// Headers besides the client's own.
+    pub headers: &'a [(&'a str, &'a str)],
+    /// Body of a POST; ignored otherwise.
+    pub body: &'a [u8],
+    /// The response fails once this many decoded body bytes have arrived, so a body of exactly the limit
+    /// fails (SCR-204); 0 = no limit.
+    pub body_limit: u64,
+    /// When the request fails, wherever it stands.
+    pub deadline: Instant,
+}
+
+/// What a client has done; all counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientStats {
+    /// Requests begun, redirects and repetitions not counted.
+    pub requests: u64,
+    /// Connections opened.
+    pub connections: u64,
+    /// Requests repeated because an idle connection turned out dead.
+    pub repeated: u64,
+    /// Bytes of request heads.
+    pub head_bytes_sent: u64,
+    /// Bytes of request bodies.
+    pub body_bytes_sent: u64,
+    /// Bytes of response heads.
+    pub head_bytes_received: u64,
+    /// Bytes of response bodies as transferred: chunk framing included, before inflating.
+    pub body_bytes_received: u64,
+    /// Bytes given to sockets: the above and TLS, CONNECT and handshakes.
+    pub wire_bytes_sent: u64,
+    /// Bytes taken from sockets.
+    pub wire_bytes_received: u64,
+}
+
+/// Buffers of one exchange at a time: 16 KiB, 59 KiB with inflating.
+pub struct Buffers {
+    pub(super) receive: Box<[u8]>,
+    pub(super) work: Box<[u8]>,
+    pub(super) gunzip: Option<Box<Gunzip>>,
+}
+
+impl Buffers {
+    /// Allocates them. Without `inflate` a gzip body is delivered as it is.
+    #[must_use]
+    pub fn new(inflate: bool) -> Self {
+        Self {
+            receive: alloc::vec![0; HTTP_RECEIVE_BYTES].into(),
+            work: alloc::vec![0; HTTP_SEND_BYTES].into(),
+            gunzip: inflate.then(Gunzip::new),
+        }
+    }
+}
+
+struct Idle {
+    stream: Stream,
+    since: Instant,
+}
+
+/// A URL in the two forms a request needs.
+#[derive(Clone)]
+struct Destination {
+    url: Url,
+    uri: Uri,
+}
+
+impl Destination {
+    fn from_url(url: Url) -> Result<Self, HttpError> {
+        let uri = alloc::format!("{url}").parse().map_err(|_| HttpError::BadHeader)?;
+        Ok(Self { url, uri })
+    }
+
+    fn from_redirect(uri: &Uri) -> Result<Self, HttpError> {
+        let location = HttpError::Redirect(RedirectError::Location);
+        let Ok((url, _)) = Url::from_uri(uri) else {
+            return Err(location);
+        };
+        Self::from_url(url).map_err(|_| location)
+    }
+}
+
+enum PreparedValue {
+    Fixed(HeaderValue),
+    File(Secret),
+}
+
+struct PreparedHeader {
+    name: HeaderName,
+    value: PreparedValue,
+    sensitive: bool,
+}
+
+impl PreparedHeader {
+    fn new(header: &Header) -> Result<Self, HttpError> {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| HttpError::BadHeader)?;
+        let value = match &header.value {
+            Secret::Inline(text) => PreparedValue::Fixed(header_value(text)?),
+            file @ Secret::File(_) => PreparedValue::File(file.clone()),
+        };
+        Ok(Self {
+            name,
+            value,
+            sensitive: header.sensitive,
+        })
+    }
+
+    fn value(&self) -> Result<HeaderValue, HttpError> {
+        match &self.value {
+            PreparedValue::Fixed(value) => Ok(value.clone()),
+            PreparedValue::File(secret) => header_value(&secret.read()?),
+        }
+    }
+}
+
+/// HTTP client of one target or remote.
+pub struct Client {
+    config: ClientConfig,
+    headers: Vec<PreparedHeader>,
+    proxy_headers: Vec<PreparedHeader>,
+    origin: Destination,
+    resolver: Rc<Resolver>,
+    idle: Option<Idle>,
+    /// Tried first the next time.
+    last_address: Option<SocketAddr>,
+    stats: Cell<ClientStats>,
+    wire: Rc<WireBytes>,
+}
+
+impl Client {
+    /// Checks the configuration's headers and prepares what every request has in common.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::BadHeader`] when a header cannot be sent, [`HttpError::Redirect`] (`NeedsTls`) when the
+    /// URL is https and there are no TLS settings.
+    pub fn new(config: ClientConfig, resolver: Rc<Resolver>) -> Result<Self, HttpError> {
+        if config.url.scheme() == Scheme::Https && config.tls.is_none() {
+            return Err(HttpError::Redirect(RedirectError::NeedsTls));
+        }
+        let prepare = |headers: &[Header]| headers.iter().map(PreparedHeader::new).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            headers: prepare(&config.headers)?,
+            proxy_headers: config
+                .proxy
+                .as_ref()
+                .map_or(Ok(Vec::new()), |proxy| prepare(&proxy.headers))?,
+            origin: Destination::from_url(config.url.clone())?,
+            config,
+            resolver,
+            idle: None,
+            last_address: None,
+            stats: Cell::default(),
+            wire: Rc::default(),
+        })
+    }
+
+    /// The URL requests go to.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.origin.url
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn stats(&self) -> ClientStats {
+        ClientStats {
+            wire_bytes_sent: self.wire.sent(),
+            wire_bytes_received: self.wire.received(),
+            ..self.stats.get()
+        }
+    }
+
+    /// Closes the idle connection, if there is one: before a long pause, or after a reload.
+    pub fn close_idle(&mut self) {
+        if let Some(idle) = self.idle.take() {
+            idle.stream.close();
+        }
+    }
+
+    /// Sends `request` and hands the final response to `receiver`.
+    ///
+    /// Returns the head when the response is complete, whatever its status. Dropping the future closes
+    /// the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`]; whatever `receiver` was given by then is incomplete.
+    pub async fn request(
+        &mut self,
+        request: &Request<'_>,
+        buffers: &mut Buffers,
+        receiver: &mut dyn Receive,
+    ) -> Result<ResponseHead, HttpError> {
+        self.count(|stats| stats.requests += 1);
+        let progress = Progress::default();
+        match timeout_at(request.deadline, self.follow(request, buffers, receiver, &progress)).await {
+            Ok(result) => result,
+            Err(TimeoutError::Elapsed) => Err(HttpError::Timeout(progress.phase.get())),
+            Err(TimeoutError::TableFull(full)) => Err(full.into()),
+        }
+    }
+
+    fn count(&self, add: impl FnOnce(&mut ClientStats)) {
+        let mut stats = self.stats.get();
+        add(&mut stats);
+        self.stats.set(stats);
+    }
+
+    async fn follow(
+        &mut self,
+        request: &Request<'_>,
+        buffers: &mut Buffers,
+        receiver: &mut dyn Receive,
+        progress: &Progress,
+    ) -> Result<ResponseHead, HttpError> {
+        let mut destination = self.origin.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let (head, redirect) = self.attempt(&destination, request, buffers, receiver, progress).await?;
+            match redirect {
+                None => return Ok(head),
+                Some(uri) => destination = Destination::from_redirect(&uri)?,
+            }
+        }
+        Err(HttpError::Redirect(RedirectError::TooMany))
+    }
+
+    /// One exchange with `destination`, repeated once if an idle connection was dead. The second value is
+    /// where the server wants the request sent instead.
+    async fn attempt(
+        &mut self,
+        destination: &Destination,
+        request: &Request<'_>,
+        buffers: &mut Buffers,
+        receiver: &mut dyn Receive,
+        progress: &Progress,
+    ) -> Result<(ResponseHead, Option<Uri>), HttpError> {
+        let at_origin = destination.url.same_origin(&self.origin.url);
+        let rules = Rules {
+            follow_redirects: self.config.follow_redirects && request.method != Method::Post,
+            body_limit: request.body_limit,
+        };
+        let mut idle = if at_origin { self.take_idle() } else { None };
+        loop {
+            let (mut stream, reused) = match idle.take() {
+                Some(stream) => (stream, true),
+                None => (
+                    self.connect(&destination.url, buffers, request.deadline, progress)
+                        .await?,
+                    false,
+                ),
+            };
+            progress.answered.set(false);
+            let proto = self.proto_request(destination, request)?;
+            let body = if request.method == Method::Post {
+                request.body
+            } else {
+                &[]
+            };
+            let exchange = Exchange::new(&mut stream, buffers, progress, &self.stats);
+            match exchange.run(proto, body, rules, receiver).await {
+                Ok(outcome) => {
+                    if outcome.reusable && at_origin && self.config.keep_alive {
+                        self.idle = Some(Idle { stream, since: now() });
+                    } else {
+                        stream.close();
+                    }
+                    return Ok((outcome.head, outcome.redirect));
+                }
+                Err(error) if reused && error.is_disconnect() && !progress.answered.get() => {
+                    self.count(|stats| stats.repeated += 1);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The idle connection, unless it is too old or the peer has closed it.
+    fn take_idle(&mut self) -> Option<Stream> {
+        let mut idle = self.idle.take()?;
+        let fit = now().since(idle.since) <= HTTP_IDLE_MS && idle.stream.is_quiet();
+        if fit {
+            return Some(idle.stream);
+        }
+        idle.stream.close();
+        None
+    }
+
+    async fn connect(
+        &mut self,
+        url: &Url,
+        buffers: &mut Buffers,
+        deadline: Instant,
+        progress: &Progress,
+    ) -> Result<Stream, HttpError> {
+        let at_origin = url.same_origin(&self.origin.url);
+        let tls = match url.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => Some(
+                self.config
+                    .tls
+                    .clone()
+                    .ok_or(HttpError::Redirect(RedirectError::NeedsTls))?,
+            ),
+        };
+        let unix = self.config.unix_socket.clone().filter(|_| at_origin);
+        let socket = match (&unix, &self.config.proxy) {
+            (Some(path), _) => {
+                progress.phase.set(Phase::Connect);
+                let connected = Socket::connect_unix(path).await;
+                let mut socket = connected.map_err(|error| HttpError::Io {
+                    phase: Phase::Connect,
+                    error,
+                })?;
+                self.count(|stats| stats.connections += 1);
+                socket.meter(self.wire.clone());
+                socket
+            }
+            (None, Some(proxy)) => {
+                let proxy_url = proxy.url.clone();
+                let socket = self.dial(&proxy_url, deadline, progress).await?;
+                self.tunnel(socket, url, buffers, progress).await?
+            }
+            (None, None) => self.dial(url, deadline, progress).await?,
+        };
+        match tls {
+            None => Ok(Stream::Plain(socket)),
+            Some(tls) => {
+                progress.phase.set(Phase::Tls);
+                let stream = tls.connect(socket, url.host()).await;
+                let stream = stream.map_err(|error| HttpError::from_stream(error, Phase::Tls))?;
+                Ok(Stream::Tls(Box::new(stream)))
+            }
+        }
+    }
+
+    async fn dial(&mut self, url: &Url, deadline: Instant, progress: &Progress) -> Result<Socket, HttpError> {
+        progress.phase.set(Phase::Resolve);
+        let found = self
+            .resolver
+            .lookup(url.host(), deadline)
+            .await
+            .map_err(HttpError::Dns)?;
+        let mut addresses: heapless::Vec<SocketAddr, MAX_ADDRESSES> = heapless::Vec::new();
+        // As many places as the resolver returns at most.
+        found
+            .iter()
+            .for_each(|ip| addresses.push((*ip, url.port()).into()).unwrap_or_default());
+        if let Some(at) = self
+            .last_address
+            .and_then(|last| addresses.iter().position(|address| *address == last))
+        {
+            addresses.get_mut(..=at).unwrap_or_default().rotate_right(1);
+        }
+        progress.phase.set(Phase::Connect);
+        let connected = connect_any(&addresses, self.config.socket, deadline).await;
+        let (mut socket, address) = connected.map_err(HttpError::Connect)?;
+        self.last_address = Some(address);
+        self.count(|stats| stats.connections += 1);
+        socket.meter(self.wire.clone());
+        Ok(socket)
+    }
+
+    async fn tunnel(
+        &self,
+        socket: Socket,
+        url: &Url,
+        buffers: &mut Buffers,
+        progress: &Progress,
+    ) -> Result<Socket, HttpError> {
+        progress.phase.set(Phase::Proxy);
+        let mut builder = ProtoRequest::builder()
+            .method(ProtoMethod::CONNECT)
+            .uri(url.authority());
+        if let Some(proxy) = &self.config.proxy
+            && let Some(value) = proxy.authorization.header()?
+        {
+            builder = builder.header(header::PROXY_AUTHORIZATION, value);
+        }
+        for line in &self.proxy_headers {
+            builder = builder.header(&line.name, line.value()?);
+        }
+        let mut stream = Stream::Plain(socket);
+        Exchange::new(&mut stream, buffers, progress, &self.stats)
+            .tunnel(finish(builder)?)
+            .await?;
+        match stream {
+            Stream::Plain(socket) => Ok(socket),
+            // Made plain three lines above.
+            Stream::Tls(_) => Err(HttpError::Proxy { status: 0 }),
+        }
+    }
+
+    fn proto_request(&self, destination: &Destination, request: &Request<'_>) -> Result<ProtoRequest<()>, HttpError> {
+        let method = match request.method {
+            Method::Get => ProtoMethod::GET,
+            Method::Head => ProtoMethod::HEAD,
+            Method::Post => ProtoMethod::POST,
+        };
+        let mut builder = ProtoRequest::builder().method(method).uri(destination.uri.clone());
+        if request.method == Method::Post {
+            builder = builder.header(header::CONTENT_LENGTH, request.body.len());
+        }
+        let trusted = self.may_have_credentials(&destination.url);
+        if trusted && let Some(value) = self.config.authorization.header()? {
+            builder = builder.header(header::AUTHORIZATION, value);
+        }
+        for line in self.headers.iter().filter(|line| trusted || !line.sensitive) {
+            builder = builder.header(&line.name, line.value()?);
+        }
+        for (name, value) in request.headers {
+            builder = builder.header(*name, *value);
+        }
+        finish(builder)
+    }
+
+    fn may_have_credentials(&self, url: &Url) -> bool {
+        let origin = &self.origin.url;
+        let downgraded = origin.scheme() == Scheme::Https && url.scheme() == Scheme::Http;
+        url.host() == origin.host() && !downgraded
+    }
+}
+
+fn finish(builder: request::Builder) -> Result<ProtoRequest<()>, HttpError> {
+    builder.body(()).map_err(|_| HttpError::BadHeader)
+}
