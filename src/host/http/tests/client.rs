@@ -697,23 +697,16 @@ fn refused_connection_and_bad_headers_are_told_apart() {
         sensitive: false,
     });
     assert!(matches!(Client::new(config, resolver()), Err(HttpError::BadHeader)));
-    let missing = client_with(nobody, |config| {
-        config.authorization = Authorization::bearer(Secret::File("/nonexistent/token".into()));
-    });
-    let mut missing = missing;
     let error = with_server(serving(ok("x"), false), async |address| {
-        let mut reachable = client_with(address, |config| config.authorization = missing_token());
+        let mut reachable = client_with(address, |config| {
+            config.authorization = Authorization::bearer(Secret::File("/nonexistent/token".into()));
+        });
         fetch(&mut reachable, &get()).await.0.expect_err("no token")
     });
     assert!(
         error.to_string().starts_with("read secret /nonexistent/token: "),
         "{error}"
     );
-    missing.close_idle();
-}
-
-fn missing_token() -> Authorization {
-    Authorization::bearer(Secret::File("/nonexistent/token".into()))
 }
 
 #[test]

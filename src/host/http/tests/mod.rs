@@ -17,6 +17,7 @@ use crate::host::runtime::{Interest, now, ready, run};
 use crate::host::tls::testing::ServerStream;
 
 /// The server's end of a connection.
+#[expect(clippy::large_enum_variant, reason = "one at a time")]
 pub(super) enum Peer {
     Plain(Socket),
     Tls(ServerStream),
