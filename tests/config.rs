@@ -427,21 +427,7 @@ fn arbitrary_bytes_never_panic() {
 #[test]
 fn targets_carry_the_labels_prometheus_would_give_them() {
     let loaded = Config::load(testdata("gateway.yml").to_str().unwrap()).unwrap();
-    let jobs = &loaded.config.scrape_configs;
-    let job = |name: &str| jobs.iter().position(|job| job.job_name == name).unwrap();
-    let mut rules = |index: usize, labels: &mut tidegate::labels::Labels| {
-        let set = |labels: &mut tidegate::labels::Labels, name: &str, value: &str| {
-            labels.set(name, value).map_err(|e| e.to_string())
-        };
-        if index == job("blackbox") {
-            let address = labels.get("__address__").unwrap().to_string();
-            set(labels, "__param_target", &address)?;
-            set(labels, "instance", &address)?;
-            set(labels, "__address__", "127.0.0.1:9115")?;
-        }
-        Ok(index != job("self"))
-    };
-    let targets = loaded.config.targets(&mut rules).unwrap();
+    let targets = loaded.config.expand().unwrap();
     let mut out = String::new();
     for t in &targets.active {
         writeln!(

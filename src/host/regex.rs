@@ -19,9 +19,9 @@ mod translate;
 
 pub use translate::translate;
 
-use crate::host::config::{self, RelabelConfig};
+use crate::host::config::RelabelConfig;
 use crate::labels::NameScheme;
-use crate::relabel::{Action, Groups, MAX_GROUPS, Pattern, PatternError, Relabel, Rule, RuleError, RuleSpec};
+use crate::relabel::{Groups, MAX_GROUPS, Pattern, PatternError, Relabel, Rule, RuleError, RuleSpec};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
@@ -59,7 +59,7 @@ pub fn compile_rules(configs: &[RelabelConfig], scheme: NameScheme) -> Result<Re
     let rules = configs.iter().enumerate().map(|(index, config)| {
         let sources: Vec<&str> = config.source_labels.iter().map(|name| &**name).collect();
         let spec = RuleSpec {
-            action: action(config.action),
+            action: config.action,
             source_labels: &sources,
             separator: &config.separator,
             regex: &config.regex,
@@ -70,22 +70,6 @@ pub fn compile_rules(configs: &[RelabelConfig], scheme: NameScheme) -> Result<Re
         Rule::new(&spec, scheme, &compile).map_err(|error| (index, error))
     });
     rules.collect::<Result<_, _>>().map(Relabel::new)
-}
-
-const fn action(configured: config::Action) -> Action {
-    match configured {
-        config::Action::Replace => Action::Replace,
-        config::Action::Keep => Action::Keep,
-        config::Action::Drop => Action::Drop,
-        config::Action::KeepEqual => Action::KeepEqual,
-        config::Action::DropEqual => Action::DropEqual,
-        config::Action::HashMod => Action::HashMod,
-        config::Action::LabelMap => Action::LabelMap,
-        config::Action::LabelDrop => Action::LabelDrop,
-        config::Action::LabelKeep => Action::LabelKeep,
-        config::Action::Lowercase => Action::Lowercase,
-        config::Action::Uppercase => Action::Uppercase,
-    }
 }
 
 #[derive(Debug)]

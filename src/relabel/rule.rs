@@ -52,6 +52,16 @@ impl Action {
         found.map(|&(_, action)| action)
     }
 
+    /// Its configuration name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        // Every action is in the list.
+        Self::NAMES
+            .iter()
+            .find(|&&(_, action)| action == self)
+            .map_or("", |&(name, _)| name)
+    }
+
     /// True for the actions that look at `regex`.
     const fn uses_regex(self) -> bool {
         matches!(
@@ -118,10 +128,7 @@ impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Regex(error) => error.fmt(f),
-            Self::NoTarget(action) => {
-                let name = Action::NAMES.iter().find(|(_, known)| known == action);
-                write!(f, "action {} needs a target_label", name.map_or("", |(name, _)| name))
-            }
+            Self::NoTarget(action) => write!(f, "action {} needs a target_label", action.name()),
             Self::NoModulus => f.write_str("action hashmod needs a modulus above 0"),
         }
     }

@@ -7,6 +7,7 @@
 //! Writes straight into the caller's sink: nothing is allocated but single scalars.
 
 use super::http::{HttpClient, TlsConfig};
+use super::scrape::validation_name;
 use super::value::{Named, SECRET_MASK, Secret};
 use super::{Config, Global, RelabelConfig, RemoteWrite, ScrapeConfig, StaticConfig, Tidegate};
 use core::fmt::{self, Display, Write};
@@ -179,7 +180,10 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     y.plain("label_name_length_limit", g.label_name_length_limit)?;
     y.plain("label_value_length_limit", g.label_value_length_limit)?;
     y.plain("keep_dropped_targets", g.keep_dropped_targets)?;
-    y.plain("metric_name_validation_scheme", g.metric_name_validation_scheme)?;
+    y.plain(
+        "metric_name_validation_scheme",
+        validation_name(g.metric_name_validation_scheme),
+    )?;
     g.metric_name_escaping_scheme
         .map_or(Ok(()), |scheme| y.plain("metric_name_escaping_scheme", scheme.name()))
 }
@@ -212,7 +216,7 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
     y.plain("label_value_length_limit", job.label_value_length_limit)?;
     y.plain("keep_dropped_targets", job.keep_dropped_targets)?;
     if let Some(scheme) = job.metric_name_validation_scheme {
-        y.plain("metric_name_validation_scheme", scheme)?;
+        y.plain("metric_name_validation_scheme", validation_name(scheme))?;
     }
     if let Some(scheme) = job.metric_name_escaping_scheme {
         y.plain("metric_name_escaping_scheme", scheme.name())?;
@@ -236,7 +240,7 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
 
 fn rule(y: &mut Emitter<'_>, rule: &RelabelConfig) -> fmt::Result {
     let default = RelabelConfig::default();
-    y.plain("action", rule.action)?;
+    y.plain("action", rule.action.name())?;
     y.texts("source_labels", &rule.source_labels)?;
     y.filled("target_label", &rule.target_label)?;
     if rule.separator != default.separator {

@@ -5,9 +5,8 @@
 //!
 //! Source: prometheus.md §4.5.
 
-use super::scrape::{exactly, words};
 use super::url::Url;
-use super::value::{FromText, Named, Secret, deserialize_from_text};
+use super::value::{FromText, Named, Secret, words};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -101,7 +100,7 @@ pub struct TlsConfig {
 
 words! {
     /// A TLS version by Prometheus' name.
-    TlsVersion, exactly,
+    TlsVersion,
     /// Never offered; as `min_version` it means 1.2.
     Tls10 = "TLS10",
     /// Never offered; as `min_version` it means 1.2.

@@ -4,9 +4,10 @@
 //! validation. Every error names file, line, column and key, says what was found and what is
 //! accepted. Keys that are accepted and do nothing are reported as [`Warning`]s, never silently.
 //!
-//! Does not: compile regular expressions, open sockets, read password or certificate files.
+//! Does not: keep compiled rules, open sockets, read password or certificate files.
 //!
 //! Invariants of a loaded configuration:
+//! - every rule compiles ([`crate::host::regex::compile_rules`]);
 //! - every inherited value is filled in; relative paths are relative to the file's directory;
 //! - job names and remote names are unique; every timeout is at most its interval;
 //! - the ring's geometry is one that the format can hold.

@@ -2,8 +2,7 @@
 //!
 //! Every key has a default, so the whole section may be absent.
 
-use super::scrape::{exactly, words};
-use super::value::{Duration, FromText, Size, deserialize_from_text};
+use super::value::{Duration, FromText, Size, deserialize_from_text, words};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -70,7 +69,7 @@ impl Default for Ring {
 
 words! {
     /// What gives way in a full ring.
-    WhenFull, exactly,
+    WhenFull,
     /// The oldest segment.
     DropOldest = "drop_oldest",
     /// New scrapes.
@@ -168,7 +167,7 @@ impl Default for Clock {
 
 words! {
     /// When wall time is believed.
-    Trust, exactly,
+    Trust,
     /// Once the kernel says it is synchronised.
     Synchronised = "synchronised",
     /// From the start.

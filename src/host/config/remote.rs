@@ -3,9 +3,9 @@
 //! Source: prometheus.md §4.3, RW-08.
 
 use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
-use super::scrape::{RelabelConfig, exactly, words};
+use super::scrape::RelabelConfig;
 use super::url::Url;
-use super::value::{Duration, FromText, Labels, Named, Secret, deserialize_from_text};
+use super::value::{Duration, FromText, Labels, Named, Secret, words};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -109,7 +109,7 @@ impl RemoteWrite {
 
 words! {
     /// The protobuf message of a request.
-    ProtobufMessage, exactly,
+    ProtobufMessage,
     /// Remote write 1.0.
     V1 = "prometheus.WriteRequest",
     /// Remote write 2.0.

@@ -12,7 +12,6 @@ use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use serde::Deserialize;
 
 /// One entry of `scrape_configs`.
@@ -230,55 +229,35 @@ impl Default for RelabelConfig {
     }
 }
 
-/// Declares an enum read from a fixed set of words.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident, $fold:expr, $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum $name { $($(#[$vdoc])* $variant),+ }
-
-        impl $name {
-            /// The word of the configuration file.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl FromText for $name {
-            fn from_text(text: &str) -> Result<Self, String> {
-                let fold: fn(&str, &str) -> bool = $fold;
-                $(if fold(text, $word) { return Ok(Self::$variant); })+
-                Err(format!("found {text:?}, expected {}", $crate::host::config::keys::List(&[$($word),+])))
-            }
-        }
-
-        deserialize_from_text!($name);
-    };
-}
-pub(super) use words;
-
-/// Words that must be written exactly.
-pub(super) fn exactly(a: &str, b: &str) -> bool {
-    a == b
-}
-
-words! {
-    /// Which metric and label names are legal.
-    ValidationScheme, exactly,
-    /// Any non-empty UTF-8.
-    Utf8 = "utf8",
-    /// Letters, digits, underscores (and colons in metric names).
-    Legacy = "legacy",
-}
-
 pub use crate::exposition::{EscapingScheme, Protocol as ScrapeProtocol};
+pub use crate::labels::NameScheme as ValidationScheme;
+pub use crate::relabel::Action;
+
+/// The word for a validation scheme.
+pub(super) const fn validation_name(scheme: ValidationScheme) -> &'static str {
+    match scheme {
+        ValidationScheme::Utf8 => "utf8",
+        ValidationScheme::Legacy => "legacy",
+    }
+}
+
+impl FromText for ValidationScheme {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "utf8" => Ok(Self::Utf8),
+            "legacy" => Ok(Self::Legacy),
+            _ => Err(format!("found {text:?}, expected one of utf8, legacy")),
+        }
+    }
+}
+
+impl FromText for Action {
+    /// Letters in any case.
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::from_name(text)
+            .ok_or_else(|| format!("found {text:?}, expected {}", List(&Self::NAMES.map(|(name, _)| name))))
+    }
+}
 
 impl FromText for ScrapeProtocol {
     fn from_text(text: &str) -> Result<Self, String> {
@@ -292,34 +271,7 @@ impl FromText for EscapingScheme {
     }
 }
 
-deserialize_from_text!(ScrapeProtocol, EscapingScheme);
-
-words! {
-    /// What a relabelling rule does (SCR-604); letters in any case.
-    Action, str::eq_ignore_ascii_case,
-    /// Sets a label from a template.
-    Replace = "replace",
-    /// Drops what does not match.
-    Keep = "keep",
-    /// Drops what matches.
-    Drop = "drop",
-    /// Drops what differs from `target_label`.
-    KeepEqual = "keepequal",
-    /// Drops what equals `target_label`.
-    DropEqual = "dropequal",
-    /// Sets a label to a hash.
-    HashMod = "hashmod",
-    /// Copies labels to new names.
-    LabelMap = "labelmap",
-    /// Removes labels by name.
-    LabelDrop = "labeldrop",
-    /// Removes all other labels.
-    LabelKeep = "labelkeep",
-    /// Sets a label to the value in lower case.
-    Lowercase = "lowercase",
-    /// Sets a label to the value in upper case.
-    Uppercase = "uppercase",
-}
+deserialize_from_text!(ScrapeProtocol, EscapingScheme, ValidationScheme, Action);
 
 /// `fallback_scrape_protocol: ""` means none.
 fn protocol_or_empty<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<ScrapeProtocol>, D::Error> {

@@ -1,7 +1,6 @@
 //! From jobs to targets: labels before and after relabelling, and where to scrape.
 //!
-//! Does what Prometheus does between service discovery and the first scrape (SCR-401..408). The relabelling itself is a
-//! closure of the caller's, so that this module needs no compiled rules. Runs at start and on
+//! Does what Prometheus does between service discovery and the first scrape (SCR-401..408). Runs at start and on
 //! reload; allocates freely.
 //!
 //! Invariants of a [`TargetSpec`]: `body` is canonical and holds no label whose name begins with
@@ -12,9 +11,11 @@
 use super::error::{ConfigError, Warning};
 use super::load::read;
 use super::value::FromText as _;
-use super::{Config, Duration, HostPort, Named, Scheme, ScrapeConfig, StaticConfig, ValidationScheme, glob};
-use crate::labels::{Labels as LabelSet, LabelsFull, NameScheme};
+use super::{Config, Duration, HostPort, Named, Scheme, ScrapeConfig, StaticConfig, glob};
+use crate::host::regex::compile_rules;
+use crate::labels::{Labels as LabelSet, LabelsFull};
 use crate::limits::{MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
+use crate::relabel::{Scratch, Verdict};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -96,17 +97,31 @@ pub struct FailedTarget {
     pub error: String,
 }
 
-impl From<ValidationScheme> for NameScheme {
-    fn from(scheme: ValidationScheme) -> Self {
-        match scheme {
-            ValidationScheme::Utf8 => Self::Utf8,
-            ValidationScheme::Legacy => Self::Legacy,
-        }
-    }
-}
-
 impl Config {
-    /// Expands all jobs; reads the files of `file_sd_configs`.
+    /// Expands all jobs by their `relabel_configs`; reads the files of `file_sd_configs`.
+    ///
+    /// # Errors
+    /// More than [`MAX_TARGETS`] targets, or rules that do not compile, which a loaded configuration does not have.
+    pub fn expand(&self) -> Result<Targets, ConfigError> {
+        let mut rules = Vec::new();
+        for (job, config) in self.scrape_configs.iter().enumerate() {
+            let scheme = config.metric_name_validation_scheme.unwrap_or_default();
+            let compiled = compile_rules(&config.relabel_configs, scheme).map_err(|(n, error)| {
+                ConfigError::new(error.to_string()).key(format!("scrape_configs[{job}].relabel_configs[{n}]"))
+            })?;
+            rules.push(compiled);
+        }
+        let mut scratch = Scratch::new(MAX_SERIES_TEXT_BYTES);
+        self.targets(
+            &mut |job, labels| match rules.get(job).map(|rules| rules.apply(labels, &mut scratch)) {
+                Some(Ok(Verdict::Drop)) => Ok(false),
+                Some(Ok(Verdict::Keep)) | None => Ok(!labels.is_empty()),
+                Some(Err(full)) => Err(full.to_string()),
+            },
+        )
+    }
+
+    /// Expands all jobs with relabelling by the caller; reads the files of `file_sd_configs`.
     ///
     /// # Errors
     /// More than [`MAX_TARGETS`] targets.
@@ -327,11 +342,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
         set.set("instance", &address).map_err(|e| e.to_string())?;
     }
     set.retain(|label| !label.name.starts_with("__") && !label.value.is_empty());
-    let names = NameScheme::from(
-        from.config
-            .metric_name_validation_scheme
-            .unwrap_or(ValidationScheme::Utf8),
-    );
+    let names = from.config.metric_name_validation_scheme.unwrap_or_default();
     if let Some(label) = set.iter().find(|label| !names.allows_label(label.name)) {
         return Err(format!("{:?} is not a valid label name", label.name));
     }

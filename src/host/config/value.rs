@@ -49,6 +49,39 @@ macro_rules! deserialize_from_text {
 }
 pub(super) use deserialize_from_text;
 
+/// Declares an enum read from a fixed set of words.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident, $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant),+ }
+
+        impl $name {
+            /// The word of the configuration file.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl FromText for $name {
+            fn from_text(text: &str) -> Result<Self, String> {
+                $(if text == $word { return Ok(Self::$variant); })+
+                Err(format!("found {text:?}, expected {}", $crate::host::config::keys::List(&[$($word),+])))
+            }
+        }
+
+        $crate::host::config::value::deserialize_from_text!($name);
+    };
+}
+pub(super) use words;
+
 deserialize_from_text!(Duration, Size);
 
 /// A length of time in milliseconds, written as Prometheus writes it: `1h30m`, `15s`, `500ms`, `0`.

@@ -68,7 +68,8 @@ pub(super) fn check(config: &Config, notes: &mut alloc::vec::Vec<Fault>) -> Resu
     for (n, remote) in config.remote_write.iter().enumerate() {
         let earlier = config.remote_write.get(..n).unwrap_or_default();
         let fault = |key: &str, message: String| Fault::new(format!("remote_write[{n}].{key}"), message);
-        check_remote(remote, earlier).map_err(|(key, message)| fault(&key, message))?;
+        check_remote(remote, earlier, config.global.metric_name_validation_scheme)
+            .map_err(|(key, message)| fault(&key, message))?;
         if remote.url.scheme == Scheme::Other {
             let message = found(
                 &remote.url.scheme_text,
@@ -184,7 +185,7 @@ fn file_sd(sd: &FileSdConfig) -> Check {
     Ok(())
 }
 
-fn check_remote(remote: &RemoteWrite, earlier: &[RemoteWrite]) -> Check {
+fn check_remote(remote: &RemoteWrite, earlier: &[RemoteWrite], scheme: ValidationScheme) -> Check {
     if remote.url.is_empty() {
         return wrong(
             "url",
@@ -206,11 +207,7 @@ fn check_remote(remote: &RemoteWrite, earlier: &[RemoteWrite]) -> Check {
         reserved(&key, name)?;
         header(&key, name, value)?;
     }
-    rules(
-        "write_relabel_configs",
-        &remote.write_relabel_configs,
-        ValidationScheme::Utf8,
-    )?;
+    rules("write_relabel_configs", &remote.write_relabel_configs, scheme)?;
     let queue = &remote.queue_config;
     if !(1..=MAX_SAMPLES_PER_SEND).contains(&queue.max_samples_per_send) {
         let message = found(queue.max_samples_per_send, format!("1 to {MAX_SAMPLES_PER_SEND}"));

@@ -1,17 +1,15 @@
-//! Relabelling rules: which keys go with which action (SCR-607).
-//!
-//! Regular expressions are checked where they are compiled.
+//! Relabelling rules: which keys go with which action (SCR-607), and whether they compile.
 
 use super::super::scrape::{
-    Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, RelabelConfig, ValidationScheme,
+    Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, RelabelConfig, ValidationScheme, validation_name,
 };
 use super::{Check, wrong};
-use crate::labels::NameScheme;
+use crate::host::regex::compile_rules;
 use alloc::format;
 use alloc::string::String;
 
 pub(super) fn is_label_name(name: &str, scheme: ValidationScheme) -> bool {
-    NameScheme::from(scheme).allows_label(name)
+    scheme.allows_label(name)
 }
 
 pub(super) const fn label_rule(scheme: ValidationScheme) -> &'static str {
@@ -23,14 +21,18 @@ pub(super) const fn label_rule(scheme: ValidationScheme) -> &'static str {
     }
 }
 
+/// Checks and compiles a list of rules.
 pub(super) fn rules(key: &str, rules: &[RelabelConfig], scheme: ValidationScheme) -> Check {
     for (n, rule) in rules.iter().enumerate() {
         relabel(rule, scheme).or_else(|(k, message)| wrong(format!("{key}[{n}].{k}"), message))?;
     }
-    Ok(())
+    // What is left to go wrong is the regular expression.
+    compile_rules(rules, scheme)
+        .map(|_| ())
+        .or_else(|(n, error)| wrong(format!("{key}[{n}].regex"), format!("{error}")))
 }
 
-/// SCR-607. The regular expression itself is checked where it is compiled.
+/// SCR-607.
 fn relabel(rule: &RelabelConfig, scheme: ValidationScheme) -> Check {
     let action = rule.action;
     let needs_target = matches!(
@@ -45,7 +47,10 @@ fn relabel(rule: &RelabelConfig, scheme: ValidationScheme) -> Check {
     if needs_target && rule.target_label.is_empty() {
         return wrong(
             "target_label",
-            format!("found nothing, expected a label name (action {action} needs it)"),
+            format!(
+                "found nothing, expected a label name (action {} needs it)",
+                action.name()
+            ),
         );
     }
     if action == Action::HashMod && rule.modulus == 0 {
@@ -79,7 +84,8 @@ fn relabel(rule: &RelabelConfig, scheme: ValidationScheme) -> Check {
         return wrong(
             *key,
             format!(
-                "found a value, expected none: action {action} accepts only {}",
+                "found a value, expected none: action {} accepts only {}",
+                action.name(),
                 allowed.join(", ")
             ),
         );
@@ -104,8 +110,9 @@ fn relabel(rule: &RelabelConfig, scheme: ValidationScheme) -> Check {
     wrong(
         template.0,
         format!(
-            "found {:?}, expected a label name that may contain ${{1}} (metric_name_validation_scheme: {scheme})",
-            template.1
+            "found {:?}, expected a label name that may contain ${{1}} (metric_name_validation_scheme: {})",
+            template.1,
+            validation_name(scheme)
         ),
     )
 }
