@@ -35,6 +35,7 @@ extern crate alloc;
 #[cfg(any(feature = "host", test))]
 extern crate std;
 
+pub mod backoff;
 pub mod catalogue;
 pub mod clock;
 pub mod exposition;
@@ -45,6 +46,7 @@ pub mod host;
 pub mod labels;
 pub mod limits;
 pub mod relabel;
+pub mod remote_write;
 pub mod sample;
 pub mod scrape;
 pub mod series;

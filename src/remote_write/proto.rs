@@ -1,0 +1,467 @@
+//! The protobuf bytes of remote write 1.0 and 2.0: a writer and a checked reader.
+//!
+//! The writer appends one message part at a time to a [`Sink`]; lengths are computed beforehand, so nothing is moved
+//! or patched. The reader ([`Reader`]) walks a body that is already un-snappied; it serves the demo's receiver and
+//! the tests, not the agent. Exemplars, native histograms, HELP and UNIT are neither written nor read.
+//!
+//! # Invariants
+//!
+//! - proto3 defaults are left out: a value whose bits are all zero, a timestamp of 0, metadata of unknown type.
+//! - Values travel as their bits. No float is touched, so the staleness marker (a signalling NaN) survives, and -0
+//!   is not mistaken for the default.
+//! - `symbols` (field 4) precede `timeseries` (field 5): some receivers resolve references while they decode.
+//!
+//! The reader accepts fields in any order except that one, skips unknown fields, and answers hostile bytes with
+//! [`ReadError`]. Neither side allocates; the reader's symbol index is lent by the caller.
+//!
+//! Sources: `prometheus/prompb/types.proto`, `io/prometheus/write/v2/types.proto`; protobuf encoding guide.
+
+use super::response::Protocol;
+use crate::frame::Full;
+use crate::sample::MetricType;
+use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_u64};
+
+// Tags: field number << 3 | wire type (0 varint, 1 eight bytes, 2 length-delimited).
+const V1_SERIES: u8 = 0x0a;
+const V2_SYMBOLS: u8 = 0x22;
+const V2_SERIES: u8 = 0x2a;
+const V2_METADATA: u8 = 0x2a;
+/// `labels` of 1.0 and `labels_refs` of 2.0.
+const LABELS: u8 = 0x0a;
+const SAMPLES: u8 = 0x12;
+const LABEL_NAME: u8 = 0x0a;
+const LABEL_VALUE: u8 = 0x12;
+const SAMPLE_VALUE: u8 = 0x09;
+const SAMPLE_TIME: u8 = 0x10;
+const METADATA_TYPE: u8 = 0x08;
+
+/// Most bytes [`put_sample`] appends: tag, length, 9 for the value, 11 for a negative timestamp.
+pub const MAX_SAMPLE_BYTES: usize = 22;
+
+/// Bytes of a length-delimited field with a one-byte tag.
+#[must_use]
+pub const fn len_field(payload: usize) -> usize {
+    1 + len_u64(payload as u64) + payload
+}
+
+fn put_field_head(out: &mut impl Sink, tag: u8, payload: usize) -> Result<(), Full> {
+    out.put(&[tag])?;
+    put_u64(out, payload as u64)
+}
+
+fn put_bytes_field(out: &mut impl Sink, tag: u8, bytes: &[u8]) -> Result<(), Full> {
+    put_field_head(out, tag, bytes.len())?;
+    out.put(bytes)
+}
+
+/// Appends one entry of `symbols`.
+///
+/// # Errors
+/// [`Full`]; part of it may have been written.
+pub fn put_symbol(out: &mut impl Sink, text: &str) -> Result<(), Full> {
+    put_bytes_field(out, V2_SYMBOLS, text.as_bytes())
+}
+
+/// The text of the symbol that starts at `offset` of bytes written by [`put_symbol`].
+#[must_use]
+pub fn symbol_at(symbols: &[u8], offset: usize) -> Option<&[u8]> {
+    let mut cursor = Cursor::new(symbols.get(offset..)?);
+    cursor.u8().ok()?;
+    let len = cursor.u64().ok()?;
+    cursor.bytes(usize::try_from(len).ok()?).ok()
+}
+
+const fn len_sample_payload(bits: u64, unix_ms: i64) -> usize {
+    let value = if bits == 0 { 0 } else { 9 };
+    let time = if unix_ms == 0 { 0 } else { 1 + len_u64(unix_ms as u64) };
+    value + time
+}
+
+/// Bytes that [`put_sample`] appends.
+#[must_use]
+pub const fn len_sample(bits: u64, unix_ms: i64) -> usize {
+    // The payload is below 128: its length takes one byte.
+    2 + len_sample_payload(bits, unix_ms)
+}
+
+/// Appends one sample to the series begun last.
+///
+/// # Errors
+/// [`Full`]; nothing was written then.
+pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64) -> Result<(), Full> {
+    let mut bytes = heapless::Vec::<u8, MAX_SAMPLE_BYTES>::new();
+    let head = [SAMPLES, len_sample_payload(bits, unix_ms) as u8];
+    // All of it fits the buffer by its definition.
+    let _ = bytes.extend_from_slice(&head);
+    if bits != 0 {
+        let _ = bytes.push(SAMPLE_VALUE);
+        let _ = bytes.extend_from_slice(&bits.to_le_bytes());
+    }
+    if unix_ms != 0 {
+        let _ = bytes.push(SAMPLE_TIME);
+        let mut rest = unix_ms as u64;
+        while rest >= 0x80 {
+            let _ = bytes.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        let _ = bytes.push(rest as u8);
+    }
+    out.put(&bytes)
+}
+
+/// Bytes of the labels field of a 2.0 series.
+#[must_use]
+pub fn len_label_refs(refs: &[u16]) -> usize {
+    len_field(refs.iter().map(|&r| len_u64(r.into())).sum())
+}
+
+/// Bytes of one label of a 1.0 series.
+#[must_use]
+pub const fn len_label(name: usize, value: usize) -> usize {
+    len_field(len_field(name) + len_field(value))
+}
+
+/// Bytes of the metadata field of a 2.0 series.
+#[must_use]
+pub const fn len_metadata(kind: MetricType) -> usize {
+    match kind {
+        MetricType::Unknown => 0,
+        _ => 4,
+    }
+}
+
+/// Begins a 2.0 series: `labels_refs` are the references of the sorted labels, name and value in turn; samples of
+/// together `samples` bytes follow, then [`put_metadata`] with the same `kind`.
+///
+/// # Errors
+/// [`Full`]; part of it may have been written.
+pub fn begin_series_v2(out: &mut impl Sink, labels_refs: &[u16], samples: usize, kind: MetricType) -> Result<(), Full> {
+    let labels = len_label_refs(labels_refs);
+    put_field_head(out, V2_SERIES, labels + samples + len_metadata(kind))?;
+    put_field_head(out, LABELS, labels_refs.iter().map(|&r| len_u64(r.into())).sum())?;
+    labels_refs.iter().try_for_each(|&r| put_u64(out, r.into()))
+}
+
+/// Ends a 2.0 series with its type; an unknown type takes no bytes.
+///
+/// # Errors
+/// [`Full`]; nothing was written then.
+pub fn put_metadata(out: &mut impl Sink, kind: MetricType) -> Result<(), Full> {
+    if kind == MetricType::Unknown {
+        return Ok(());
+    }
+    out.put(&[V2_METADATA, 2, METADATA_TYPE, kind as u8])
+}
+
+/// Begins a 1.0 series whose labels take `labels` bytes and whose samples take `samples`; [`put_label`] for each
+/// label in sorted order and [`put_sample`] for each sample follow.
+///
+/// # Errors
+/// [`Full`]; part of it may have been written.
+pub fn begin_series_v1(out: &mut impl Sink, labels: usize, samples: usize) -> Result<(), Full> {
+    put_field_head(out, V1_SERIES, labels + samples)
+}
+
+/// Appends one label of a 1.0 series.
+///
+/// # Errors
+/// [`Full`]; part of it may have been written.
+pub fn put_label(out: &mut impl Sink, name: &[u8], value: &[u8]) -> Result<(), Full> {
+    put_field_head(out, LABELS, len_field(name.len()) + len_field(value.len()))?;
+    put_bytes_field(out, LABEL_NAME, name)?;
+    put_bytes_field(out, LABEL_VALUE, value)
+}
+
+/// Why a body could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// Ends too early, or a varint is too long.
+    Malformed(CursorError),
+    /// A field has a wire type that this field, or protobuf, does not have.
+    WireType {
+        /// The tag as read.
+        tag: u64,
+    },
+    /// A symbol or label is not UTF-8.
+    NotUtf8,
+    /// A label refers to a symbol that is not there.
+    Reference {
+        /// The reference.
+        index: u64,
+        /// Symbols of the request.
+        symbols: usize,
+    },
+    /// A series has a name reference without a value reference.
+    OddReferences,
+    /// More symbols than the index lent to the reader can hold.
+    TooManySymbols {
+        /// Entries of the index.
+        limit: usize,
+    },
+    /// A symbol after the first series.
+    LateSymbol,
+}
+
+impl core::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Malformed(error) => error.fmt(f),
+            Self::WireType { tag } => write!(f, "unexpected tag {tag:#x}"),
+            Self::NotUtf8 => f.write_str("text is not valid UTF-8"),
+            Self::Reference { index, symbols } => write!(f, "reference {index} to one of {symbols} symbols"),
+            Self::OddReferences => f.write_str("label references are not in pairs"),
+            Self::TooManySymbols { limit } => write!(f, "request has more symbols than the limit of {limit}"),
+            Self::LateSymbol => f.write_str("symbol after the first series"),
+        }
+    }
+}
+
+impl core::error::Error for ReadError {}
+
+impl From<CursorError> for ReadError {
+    fn from(error: CursorError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+/// One field of a message.
+#[derive(Clone, Copy)]
+enum Field<'a> {
+    Number(u64),
+    Eight([u8; 8]),
+    Bytes(&'a [u8]),
+}
+
+/// Reads the next tag and its payload; 4-byte fields come as [`Field::Bytes`], nothing read here has one.
+fn next_field<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(u64, Field<'a>)>, ReadError> {
+    if cursor.is_empty() {
+        return Ok(None);
+    }
+    let tag = cursor.u64()?;
+    let field = match tag & 7 {
+        0 => Field::Number(cursor.u64()?),
+        1 => Field::Eight(cursor.array()?),
+        2 => {
+            let len = usize::try_from(cursor.u64()?).map_err(|_| CursorError::Truncated)?;
+            Field::Bytes(cursor.bytes(len)?)
+        }
+        5 => Field::Bytes(cursor.bytes(4)?),
+        _ => return Err(ReadError::WireType { tag }),
+    };
+    Ok(Some((tag, field)))
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, ReadError> {
+    core::str::from_utf8(bytes).map_err(|_| ReadError::NotUtf8)
+}
+
+/// Reads a request body that is already decompressed.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    body: Cursor<'a>,
+    symbols: Symbols<'a>,
+    protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Symbols<'a> {
+    body: &'a [u8],
+    /// Offset and length of each in `body`.
+    index: &'a [(u32, u32)],
+}
+
+impl<'a> Symbols<'a> {
+    fn text(&self, reference: u64) -> Result<&'a str, ReadError> {
+        let range = usize::try_from(reference).ok().and_then(|r| self.index.get(r));
+        let bytes = range.and_then(|&(at, len)| self.body.get(at as usize..)?.get(..len as usize));
+        utf8(bytes.ok_or(ReadError::Reference {
+            index: reference,
+            symbols: self.index.len(),
+        })?)
+    }
+}
+
+impl<'a> Reader<'a> {
+    /// A reader over `body`; `index` holds one entry per symbol of a 2.0 request and is not used for 1.0.
+    ///
+    /// # Errors
+    /// [`ReadError`] for damage in the symbol table, or when it does not fit `index`.
+    pub fn new(body: &'a [u8], protocol: Protocol, index: &'a mut [(u32, u32)]) -> Result<Self, ReadError> {
+        let mut cursor = Cursor::new(body);
+        let mut series_at = cursor;
+        let mut seen_series = false;
+        let mut count = 0;
+        if protocol == Protocol::V2 {
+            while let Some((tag, field)) = next_field(&mut cursor)? {
+                match field {
+                    Field::Bytes(_) if tag == u64::from(V2_SYMBOLS) && seen_series => {
+                        return Err(ReadError::LateSymbol);
+                    }
+                    Field::Bytes(text) if tag == u64::from(V2_SYMBOLS) => {
+                        let limit = index.len();
+                        let entry = index.get_mut(count).ok_or(ReadError::TooManySymbols { limit })?;
+                        let end = body.len() - cursor.remaining();
+                        let place = (u32::try_from(end - text.len()), u32::try_from(text.len()));
+                        let (Ok(at), Ok(len)) = place else {
+                            return Err(ReadError::TooManySymbols { limit });
+                        };
+                        *entry = (at, len);
+                        count += 1;
+                        series_at = cursor;
+                    }
+                    _ => seen_series |= tag == u64::from(V2_SERIES),
+                }
+            }
+        }
+        let index = index.get(..count).unwrap_or_default();
+        Ok(Self {
+            body: series_at,
+            symbols: Symbols { body, index },
+            protocol,
+        })
+    }
+
+    /// Symbols of a 2.0 request, in order.
+    pub fn symbols(&self) -> impl Iterator<Item = Result<&'a str, ReadError>> + use<'a> {
+        let symbols = self.symbols;
+        (0..symbols.index.len() as u64).map(move |reference| symbols.text(reference))
+    }
+
+    /// The next series, `None` at the end.
+    ///
+    /// # Errors
+    /// [`ReadError`]; reading cannot go on after it.
+    pub fn next_series(&mut self) -> Result<Option<SeriesReader<'a>>, ReadError> {
+        let wanted = match self.protocol {
+            Protocol::V1 => V1_SERIES,
+            Protocol::V2 => V2_SERIES,
+        };
+        while let Some((tag, field)) = next_field(&mut self.body)? {
+            if let (true, Field::Bytes(bytes)) = (tag == u64::from(wanted), field) {
+                return Ok(Some(SeriesReader {
+                    bytes,
+                    symbols: self.symbols,
+                    protocol: self.protocol,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One series of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesReader<'a> {
+    bytes: &'a [u8],
+    symbols: Symbols<'a>,
+    protocol: Protocol,
+}
+
+impl<'a> SeriesReader<'a> {
+    /// Calls `each` with name and value of every label, in the order sent.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn labels(&self, mut each: impl FnMut(&'a str, &'a str)) -> Result<(), ReadError> {
+        let mut cursor = Cursor::new(self.bytes);
+        let mut pending = None;
+        while let Some((tag, field)) = next_field(&mut cursor)? {
+            match (self.protocol, tag, field) {
+                (Protocol::V1, 0x0a, Field::Bytes(label)) => {
+                    let (name, value) = read_label(label)?;
+                    each(name, value);
+                }
+                (Protocol::V2, 0x0a, Field::Bytes(packed)) => {
+                    let mut refs = Cursor::new(packed);
+                    while !refs.is_empty() {
+                        self.reference(refs.u64()?, &mut pending, &mut each)?;
+                    }
+                }
+                // Receivers accept repeated numbers unpacked, too.
+                (Protocol::V2, 0x08, Field::Number(reference)) => self.reference(reference, &mut pending, &mut each)?,
+                _ => {}
+            }
+        }
+        if pending.is_some() {
+            return Err(ReadError::OddReferences);
+        }
+        Ok(())
+    }
+
+    fn reference(
+        &self,
+        reference: u64,
+        pending: &mut Option<&'a str>,
+        each: &mut impl FnMut(&'a str, &'a str),
+    ) -> Result<(), ReadError> {
+        let text = self.symbols.text(reference)?;
+        match pending.take() {
+            Some(name) => each(name, text),
+            None => *pending = Some(text),
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with value bits and timestamp of every sample, in the order sent.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn samples(&self, mut each: impl FnMut(u64, i64)) -> Result<(), ReadError> {
+        let mut cursor = Cursor::new(self.bytes);
+        while let Some((tag, field)) = next_field(&mut cursor)? {
+            if let (true, Field::Bytes(sample)) = (tag == u64::from(SAMPLES), field) {
+                let (bits, unix_ms) = read_sample(sample)?;
+                each(bits, unix_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Metric type from the series' metadata (2.0).
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn kind(&self) -> Result<MetricType, ReadError> {
+        let mut cursor = Cursor::new(self.bytes);
+        let mut kind = MetricType::Unknown;
+        while let Some((tag, field)) = next_field(&mut cursor)? {
+            if let (Protocol::V2, true, Field::Bytes(metadata)) = (self.protocol, tag == u64::from(V2_METADATA), field)
+            {
+                let mut cursor = Cursor::new(metadata);
+                while let Some((tag, field)) = next_field(&mut cursor)? {
+                    if let (true, Field::Number(number)) = (tag == u64::from(METADATA_TYPE), field) {
+                        kind = u8::try_from(number).map_or(MetricType::Unknown, MetricType::from_byte);
+                    }
+                }
+            }
+        }
+        Ok(kind)
+    }
+}
+
+fn read_label(bytes: &[u8]) -> Result<(&str, &str), ReadError> {
+    let mut cursor = Cursor::new(bytes);
+    let mut label = ("", "");
+    while let Some((tag, field)) = next_field(&mut cursor)? {
+        match (tag as u8, field) {
+            (LABEL_NAME, Field::Bytes(text)) if tag < 0x80 => label.0 = utf8(text)?,
+            (LABEL_VALUE, Field::Bytes(text)) if tag < 0x80 => label.1 = utf8(text)?,
+            _ => {}
+        }
+    }
+    Ok(label)
+}
+
+fn read_sample(bytes: &[u8]) -> Result<(u64, i64), ReadError> {
+    let mut cursor = Cursor::new(bytes);
+    let mut sample = (0, 0);
+    while let Some((tag, field)) = next_field(&mut cursor)? {
+        match (tag, field) {
+            (0x09, Field::Eight(bytes)) => sample.0 = u64::from_le_bytes(bytes),
+            (0x10, Field::Number(time)) => sample.1 = time as i64,
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
