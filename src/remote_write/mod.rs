@@ -12,6 +12,12 @@
 //!
 //! Sources: Remote Write 1.0 and 2.0 specifications.
 
+pub mod batch;
 pub mod http_date;
+pub mod identity;
 pub mod proto;
 pub mod response;
+pub mod sender;
+
+#[cfg(test)]
+mod testkit;

@@ -465,3 +465,6 @@ fn read_sample(bytes: &[u8]) -> Result<(u64, i64), ReadError> {
     }
     Ok(sample)
 }
+
+#[cfg(test)]
+mod tests;

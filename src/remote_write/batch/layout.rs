@@ -1,0 +1,147 @@
+//! Writes the series of a batch behind its strings.
+
+use super::dictionary::{Dictionary, SliceSink, Slot};
+use super::{Batch, Entry};
+use crate::frame::Full;
+use crate::remote_write::proto;
+use crate::remote_write::response::Protocol;
+use crate::value::varint::len_u64;
+
+/// How samples are spread over series entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// One sample per entry, in scrape order.
+    Live,
+    /// One entry per series, samples by time.
+    Grouped,
+}
+
+/// Bytes of one entry without its samples; an upper bound, exact up to the length prefix. `body_bytes` bounds that.
+pub(super) fn series_bytes(dictionary: &Dictionary, slot: &Slot, protocol: Protocol, body_bytes: usize) -> usize {
+    let head = 1 + len_u64(body_bytes as u64);
+    head + match protocol {
+        Protocol::V1 => slot.label_bytes_v1 as usize,
+        Protocol::V2 => proto::len_label_refs(dictionary.refs(slot)) + proto::len_metadata(slot.kind),
+    }
+}
+
+impl Batch {
+    /// Writes the body; [`Layout::Live`] becomes [`Layout::Grouped`] when it would not fit. Returns the layout used.
+    ///
+    /// Gathering after this needs a [`Batch::begin`] first.
+    pub fn seal(&mut self, wanted: Layout) -> Layout {
+        let layout = match wanted {
+            Layout::Live if self.live_bytes() <= self.body.len() - self.dictionary.text_len() => Layout::Live,
+            _ => Layout::Grouped,
+        };
+        if layout == Layout::Grouped {
+            let times = &self.times;
+            let time = |e: &Entry| times.get(usize::from(e.time)).copied();
+            self.entries.sort_unstable_by_key(|e| (e.slot, time(e), e.time));
+        }
+        let text_len = self.dictionary.text_len();
+        let (symbols, out) = self.body.split_at_mut(text_len);
+        let mut writer = Writer {
+            dictionary: &self.dictionary,
+            times: &self.times,
+            symbols,
+            protocol: self.protocol,
+            sink: SliceSink { out, len: 0 },
+        };
+        let per_entry = match layout {
+            Layout::Live => 1,
+            Layout::Grouped => usize::MAX,
+        };
+        let mut entries: &[Entry] = &self.entries;
+        while let Some(first) = entries.first() {
+            let run = entries
+                .iter()
+                .take(per_entry)
+                .take_while(|e| e.slot == first.slot)
+                .count();
+            let (group, rest) = entries.split_at(run);
+            // The sizes were summed up while gathering: it fits.
+            let written = writer.series(group);
+            debug_assert!(written.is_ok(), "{written:?}");
+            entries = rest;
+        }
+        let end = text_len + writer.sink.len;
+        self.sealed = match self.protocol {
+            Protocol::V1 => text_len..end,
+            Protocol::V2 => 0..end,
+        };
+        layout
+    }
+
+    /// The bytes to compress and send; valid after [`Batch::seal`] until the next [`Batch::begin`].
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.body.get(self.sealed.clone()).unwrap_or_default()
+    }
+
+    /// Bytes of the series in live layout, at most.
+    fn live_bytes(&self) -> usize {
+        let bytes = |entry: &Entry| {
+            let time = self.times.get(usize::from(entry.time)).copied().unwrap_or_default();
+            let slot = self.dictionary.slot(entry.slot);
+            slot.map_or(0, |slot| {
+                series_bytes(&self.dictionary, slot, self.protocol, self.body.len())
+            }) + proto::len_sample(u64::from_le_bytes(entry.bits), time)
+        };
+        self.entries.iter().map(bytes).sum()
+    }
+}
+
+struct Writer<'a> {
+    dictionary: &'a Dictionary,
+    times: &'a [i64],
+    symbols: &'a [u8],
+    protocol: Protocol,
+    sink: SliceSink<'a>,
+}
+
+impl Writer<'_> {
+    /// One entry: all of `group` is of the same series.
+    fn series(&mut self, group: &[Entry]) -> Result<(), Full> {
+        let Some(slot) = group.first().and_then(|e| self.dictionary.slot(e.slot)) else {
+            return Ok(());
+        };
+        let samples = group.iter().map(|e| {
+            let (bits, time) = self.sample(e);
+            proto::len_sample(bits, time)
+        });
+        let samples = samples.sum();
+        match self.protocol {
+            Protocol::V1 => {
+                proto::begin_series_v1(&mut self.sink, slot.label_bytes_v1 as usize, samples)?;
+                for pair in self.dictionary.refs(slot).chunks_exact(2) {
+                    if let [name, value] = *pair {
+                        let text = |reference| self.dictionary.text(self.symbols, reference);
+                        proto::put_label(&mut self.sink, text(name), text(value))?;
+                    }
+                }
+                self.samples(group)
+            }
+            Protocol::V2 => {
+                proto::begin_series_v2(&mut self.sink, self.dictionary.refs(slot), samples, slot.kind)?;
+                self.samples(group)?;
+                proto::put_metadata(&mut self.sink, slot.kind)
+            }
+        }
+    }
+
+    fn samples(&mut self, group: &[Entry]) -> Result<(), Full> {
+        group.iter().try_for_each(|e| {
+            let (bits, time) = self.sample(e);
+            proto::put_sample(&mut self.sink, bits, time)
+        })
+    }
+
+    fn sample(&self, entry: &Entry) -> (u64, i64) {
+        let time = self.times.get(usize::from(entry.time)).copied().unwrap_or_default();
+        (u64::from_le_bytes(entry.bits), time)
+    }
+}
+
+/// Body of a 2.0 request without samples: the empty symbol alone. A 1.0 one has no bytes at all.
+pub const EMPTY_V2: [u8; 2] = [0x22, 0x00];

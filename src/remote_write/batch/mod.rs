@@ -1,0 +1,719 @@
+//! One request in the making: gathers samples from frames, writes the body.
+//!
+//! Memory is allocated once and holds one batch at a time. Gathering copies what a frame says: strings to the front of
+//! the body (each once), label references to the dictionary, samples to a list of 12 bytes each. Sealing writes
+//! the series behind the strings, for 1.0 or 2.0, in one of two layouts:
+//!
+//! - [`Layout::Live`]: one sample per series entry, in the order of the scrape, as Prometheus does it;
+//! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
+//!
+//! A frame means, in this order: its samples, its staleness markers, and the five synthetic series rebuilt from its
+//! header. All carry the frame's wall time except samples with a time of their own.
+//!
+//! # Invariants
+//!
+//! - A batch covers the frames from [`Batch::start`] to [`Batch::end`] without a gap (but for frames that no longer
+//!   exist). Whole frames, unless a single one is larger than a batch: that one is split, in order.
+//! - A batch never reaches over [`Bounds::end`], nor over a [`Next::Boundary`], nor past a frame of unknown time.
+//! - The wall times of one target's frames rise strictly, from batch to batch too: a time at or below the last one
+//!   sent becomes that one plus 1 ms. Only a step back of more than [`MAX_HELD_BACK_MS`] is followed: it corrects a
+//!   clock that was wrong, and holding times at the wrong mark for longer would make all that follows wrong.
+//! - Sizes are known before bytes are written: sealing cannot fail. Nothing allocates.
+//!
+//! What a sample is not sent for is counted in [`Tally`]. Hostile or damaged input (unknown series, absurd sizes,
+//! labels beyond limits) costs the sample concerned and is counted there.
+//!
+//! # Limits
+//!
+//! [`Batch::ram_bytes`] gives the exact sum; 2,000 samples of 1,000 series with a body of 192 KiB take about 360 KiB.
+//! When strings, references or the body run out before the samples do, the batch ends early; that costs requests,
+//! not data.
+
+mod dictionary;
+mod layout;
+
+use super::identity::Identity;
+use super::response::Protocol;
+use crate::catalogue::{Catalogue, SeriesText};
+use crate::clock::UnixMillis;
+use crate::frame::{Bounded, Frame, FrameNo, FrameSource, Full, Next};
+use crate::limits::{MAX_SERIES, MAX_TARGETS};
+use crate::sample::{MetricType, Number, SeriesRef, TargetRef};
+use alloc::boxed::Box;
+use alloc::vec;
+use dictionary::{Dictionary, Mark};
+
+pub use layout::{EMPTY_V2, Layout};
+
+/// Names of the synthetic series, in the order Prometheus appends them.
+pub const SYNTHETIC: [&str; 5] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+];
+
+/// Smallest body: the longest series text, its escapes undone, with target and external labels, and its sample.
+pub const MIN_BODY_BYTES: usize = 64 * 1024;
+
+/// Most samples of one batch: positions are 16 bits wide.
+pub const MAX_BATCH_SAMPLES: usize = 65_535;
+
+/// Longest that a target's times are held back at the last one sent when the clock steps back, milliseconds. The
+/// same ten minutes receivers allow a time to be in the future: what was sent beyond was not taken.
+pub const MAX_HELD_BACK_MS: i64 = 10 * 60 * 1000;
+
+/// Samples read per call of [`Batch::gather`] before it yields, so that one call stays within some milliseconds on
+/// the slowest board even when it skips a backlog that is too old to send.
+const SAMPLES_PER_CALL: usize = 8192;
+
+/// Sizes of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Most samples in a request; reduced to [`MAX_BATCH_SAMPLES`].
+    pub samples: usize,
+    /// Bytes of the uncompressed body; raised to [`MIN_BODY_BYTES`].
+    pub body_bytes: usize,
+    /// Series the catalogue may name.
+    pub max_series: usize,
+    /// Targets the catalogue may name.
+    pub max_targets: usize,
+    /// Samples of the largest frame.
+    pub frame_samples: usize,
+}
+
+impl BatchLimits {
+    /// The same within what a batch can hold.
+    const fn clamped(self) -> Self {
+        Self {
+            samples: clamp(self.samples, 1, MAX_BATCH_SAMPLES),
+            body_bytes: clamp(self.body_bytes, MIN_BODY_BYTES, u32::MAX as usize / 2),
+            max_series: clamp(self.max_series, 0, MAX_SERIES),
+            max_targets: clamp(self.max_targets, 1, MAX_TARGETS),
+            frame_samples: self.frame_samples,
+        }
+    }
+
+    const fn keys(&self) -> usize {
+        self.max_series + self.max_targets * SYNTHETIC.len()
+    }
+
+    const fn slots(&self) -> usize {
+        clamp(self.samples, 1, self.keys())
+    }
+
+    /// Frame times, and times that samples carry themselves: most batches need few.
+    const fn times(&self) -> usize {
+        self.samples / 4 + 64
+    }
+}
+
+const fn clamp(value: usize, min: usize, max: usize) -> usize {
+    if value < min {
+        min
+    } else if value > max {
+        max
+    } else {
+        value
+    }
+}
+
+/// A place between two samples of the stream of frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// The frame.
+    pub frame: FrameNo,
+    /// Samples of it that lie before this place; 0 unless the frame is being split.
+    pub part: u32,
+    /// Wall time the parts before were sent with, so that all parts carry the same; 0 when `part` is 0.
+    time: i64,
+}
+
+impl Place {
+    /// Before the first sample of `frame`.
+    #[must_use]
+    pub const fn before(frame: FrameNo) -> Self {
+        Self {
+            frame,
+            part: 0,
+            time: 0,
+        }
+    }
+
+    const fn order(self) -> (FrameNo, u32) {
+        (self.frame, self.part)
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Place {}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+/// Samples that are not sent, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Older than `max_sample_age`.
+    pub too_old: u64,
+    /// No labels are left after the rules of this remote.
+    pub dropped_series: u64,
+    /// The catalogue does not know the series.
+    pub unknown_series: u64,
+    /// The time of the frame is not known and never will be.
+    pub clock_unknown: u64,
+    /// More labels, or longer ones, than any request can hold.
+    pub too_large: u64,
+    /// Not a loss: samples sent with a later time than the frame's, see [`MAX_HELD_BACK_MS`].
+    pub held_back: u64,
+}
+
+/// What to do with a frame whose wall time is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownTime {
+    /// Wait until it is.
+    #[default]
+    Hold,
+    /// Skip the frame and count its samples.
+    Skip,
+}
+
+/// How far a batch may reach.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most samples, at least 1.
+    pub samples: usize,
+    /// Most frames, at least 1.
+    pub frames: usize,
+    /// Not beyond this place.
+    pub end: Option<Place>,
+    /// Samples with an earlier time are too old.
+    pub oldest: Option<UnixMillis>,
+    /// See [`UnknownTime`].
+    pub unknown_time: UnknownTime,
+}
+
+/// Why gathering stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// No more frames for now; the batch may grow later.
+    End,
+    /// The wall time of the next frame is not known; the batch may grow later.
+    TimeUnknown,
+    /// A bound is reached: nothing more will be added.
+    Full,
+    /// Enough for one call: call again.
+    Yield,
+}
+
+/// One sample of the batch. 12 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    bits: [u8; 8],
+    slot: u16,
+    /// Index of its timestamp.
+    time: u16,
+}
+
+/// One request in the making.
+#[derive(Debug)]
+pub struct Batch {
+    limits: BatchLimits,
+    body: Box<[u8]>,
+    dictionary: Dictionary,
+    entries: Bounded<Entry>,
+    times: Bounded<i64>,
+    start: Place,
+    end: Place,
+    /// Frames of which something was taken or skipped.
+    frames: usize,
+    largest_frame: usize,
+    /// Bytes of the series in grouped layout: an upper bound for either protocol it was begun for.
+    grouped_bytes: usize,
+    protocol: Protocol,
+    tally: Tally,
+    first_frame_time: Option<i64>,
+    last_frame_time: i64,
+    min_time: i64,
+    max_time: i64,
+    /// Last time sent per target; and as it will be once this batch is done.
+    sent_times: Box<[i64]>,
+    new_times: Box<[i64]>,
+    sealed: core::ops::Range<usize>,
+}
+
+/// State to return to when a frame does not fit.
+#[derive(Clone, Copy)]
+struct Snapshot {
+    dictionary: Mark,
+    entries: usize,
+    times: usize,
+    grouped_bytes: usize,
+    tally: Tally,
+    min_time: i64,
+    max_time: i64,
+}
+
+impl Batch {
+    /// An empty batch. The only call that allocates. `seed`: see [`crate::hash::hash64`].
+    #[must_use]
+    pub fn new(limits: BatchLimits, seed: u64) -> Self {
+        let limits = limits.clamped();
+        let mut batch = Self {
+            limits,
+            body: vec![0; limits.body_bytes].into(),
+            dictionary: Dictionary::new(limits.keys(), limits.slots(), seed),
+            entries: Bounded::with_capacity(limits.samples),
+            times: Bounded::with_capacity(limits.times()),
+            start: Place::default(),
+            end: Place::default(),
+            frames: 0,
+            largest_frame: 0,
+            grouped_bytes: 0,
+            protocol: Protocol::V2,
+            tally: Tally::default(),
+            first_frame_time: None,
+            last_frame_time: 0,
+            min_time: i64::MAX,
+            max_time: i64::MIN,
+            sent_times: vec![i64::MIN; limits.max_targets].into(),
+            new_times: vec![i64::MIN; limits.max_targets].into(),
+            sealed: 0..0,
+        };
+        batch.begin(Place::default(), Protocol::V2);
+        batch
+    }
+
+    /// Heap bytes of a batch of these sizes.
+    #[must_use]
+    pub const fn ram_bytes(limits: BatchLimits) -> usize {
+        let limits = limits.clamped();
+        limits.body_bytes
+            + Dictionary::ram_bytes(limits.keys(), limits.slots())
+            + limits.samples * size_of::<Entry>()
+            + limits.times() * size_of::<i64>()
+            + 2 * limits.max_targets * size_of::<i64>()
+    }
+
+    /// Empties the batch; the next frame gathered is the one at `start`, or the first that still exists after it.
+    pub fn begin(&mut self, start: Place, protocol: Protocol) {
+        self.dictionary.clear(&mut self.body);
+        self.entries.clear();
+        self.times.clear();
+        self.start = start;
+        self.end = start;
+        self.frames = 0;
+        self.largest_frame = 0;
+        self.grouped_bytes = 0;
+        self.protocol = protocol;
+        self.tally = Tally::default();
+        self.first_frame_time = None;
+        self.last_frame_time = 0;
+        self.min_time = i64::MAX;
+        self.max_time = i64::MIN;
+        self.new_times.copy_from_slice(&self.sent_times);
+        self.sealed = 0..0;
+    }
+
+    /// The samples of this batch are done with: later frames get later times.
+    pub fn finish(&mut self) {
+        self.sent_times.copy_from_slice(&self.new_times);
+    }
+
+    /// Where the batch begins.
+    #[must_use]
+    pub const fn start(&self) -> Place {
+        self.start
+    }
+
+    /// Where the next batch begins once this one is done.
+    #[must_use]
+    pub const fn end(&self) -> Place {
+        self.end
+    }
+
+    /// Samples to be sent.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Frames touched, sent or not.
+    #[must_use]
+    pub const fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// What is not sent of the frames covered.
+    #[must_use]
+    pub const fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Oldest and newest timestamp, if there is a sample.
+    #[must_use]
+    pub fn time_range(&self) -> Option<(UnixMillis, UnixMillis)> {
+        (!self.entries.is_empty()).then_some((UnixMillis(self.min_time), UnixMillis(self.max_time)))
+    }
+
+    /// Milliseconds of wall time between the first and the last frame.
+    #[must_use]
+    pub fn span_ms(&self) -> u64 {
+        let span = self
+            .last_frame_time
+            .saturating_sub(self.first_frame_time.unwrap_or(self.last_frame_time));
+        span.unsigned_abs()
+    }
+
+    /// Adds frames until `bounds` or the source says stop. The source is left standing at [`Batch::end`].
+    ///
+    /// `frame` is scratch, large enough for any frame of the source. May be called again after [`Stop::End`],
+    /// [`Stop::TimeUnknown`] and [`Stop::Yield`], as long as the source was not moved.
+    ///
+    /// # Errors
+    /// The source's; what was gathered before stays valid and the call may be repeated.
+    pub fn gather<S: FrameSource>(
+        &mut self,
+        source: &mut S,
+        frame: &mut Frame,
+        identity: &mut Identity,
+        bounds: &Bounds,
+    ) -> Result<Stop, S::Error> {
+        let mut read = 0;
+        while read < SAMPLES_PER_CALL {
+            if self.is_full(bounds) {
+                return Ok(Stop::Full);
+            }
+            match source.next(frame)? {
+                Next::End => return Ok(Stop::End),
+                Next::Boundary => {
+                    self.dictionary.forget_keys();
+                    if self.frames > 0 {
+                        return Ok(Stop::Full);
+                    }
+                }
+                Next::Frame => {
+                    read += frame_len(frame);
+                    if let Some(stop) = self.take(frame, source.catalogue(), identity, bounds) {
+                        source.seek(self.end.frame);
+                        return Ok(stop);
+                    }
+                }
+            }
+        }
+        Ok(Stop::Yield)
+    }
+
+    /// A bound is reached, or a frame as large as the largest so far would not fit: do not read one in vain.
+    fn is_full(&self, bounds: &Bounds) -> bool {
+        self.frames >= bounds.frames.max(1)
+            || bounds.end.is_some_and(|end| self.end >= end)
+            || (self.frames > 0 && self.entries.len() + self.largest_frame > self.sample_limit(bounds))
+    }
+
+    /// Samples of the largest frame gathered.
+    #[must_use]
+    pub const fn largest_frame(&self) -> usize {
+        self.largest_frame
+    }
+
+    fn sample_limit(&self, bounds: &Bounds) -> usize {
+        bounds.samples.clamp(1, self.entries.capacity())
+    }
+
+    /// Takes the frame just read, all or part of it. `Some`: the source must go back to [`Batch::end`].
+    fn take(&mut self, frame: &Frame, catalogue: &Catalogue, identity: &mut Identity, bounds: &Bounds) -> Option<Stop> {
+        let here = Place::before(frame.number);
+        if let Some(end) = bounds.end
+            && end <= here
+        {
+            // What lay between no longer exists.
+            self.end = end;
+            return Some(Stop::Full);
+        }
+        let (from, to) = self.extent(frame, bounds.end);
+        let after = Place::before(FrameNo(frame.number.0.saturating_add(1)));
+        let Some(time) = self.frame_time(frame, from) else {
+            if bounds.unknown_time == UnknownTime::Hold {
+                self.end = self.end.max(here);
+                return Some(Stop::TimeUnknown);
+            }
+            self.tally.clock_unknown += to.saturating_sub(from) as u64;
+            self.frames += 1;
+            self.end = after;
+            return None;
+        };
+        let mut adding = Adding {
+            frame,
+            catalogue,
+            identity,
+            time,
+            oldest: bounds.oldest.map_or(i64::MIN, |oldest| oldest.0),
+            limit: self.sample_limit(bounds),
+        };
+        let snapshot = self.snapshot();
+        let reached = self.add(&mut adding, from, to);
+        if reached < to && self.frames > 0 {
+            // It does not fit as a whole and need not: it opens the next batch.
+            self.restore(&snapshot);
+            self.end = self.end.max(here);
+            return Some(Stop::Full);
+        }
+        self.note_frame(frame, time, reached.saturating_sub(from));
+        if reached >= frame_len(frame) {
+            self.end = after;
+            return None;
+        }
+        self.end = Place {
+            frame: frame.number,
+            part: reached as u32,
+            time,
+        };
+        Some(Stop::Full)
+    }
+
+    /// Positions of `frame` that belong to this batch.
+    fn extent(&self, frame: &Frame, end: Option<Place>) -> (usize, usize) {
+        let len = frame_len(frame);
+        let from = match self.end {
+            place if place.frame == frame.number => (place.part as usize).min(len),
+            _ => 0,
+        };
+        let to = match end {
+            Some(end) if end.frame == frame.number => (end.part as usize).min(len),
+            _ => len,
+        };
+        (from, to)
+    }
+
+    /// The wall time `frame` is sent with.
+    fn frame_time(&self, frame: &Frame, from: usize) -> Option<i64> {
+        if from > 0 {
+            return Some(self.end.time);
+        }
+        let time = frame.unix_ms?;
+        let last = self
+            .new_times
+            .get(usize::from(frame.target.0))
+            .copied()
+            .unwrap_or(i64::MIN);
+        if time <= last && last.saturating_sub(time) <= MAX_HELD_BACK_MS {
+            Some(last.saturating_add(1))
+        } else {
+            Some(time)
+        }
+    }
+
+    fn note_frame(&mut self, frame: &Frame, time: i64, taken: usize) {
+        self.frames += 1;
+        self.largest_frame = self.largest_frame.max(taken);
+        if frame.unix_ms != Some(time) {
+            self.tally.held_back += taken as u64;
+        }
+        if let Some(last) = self.new_times.get_mut(usize::from(frame.target.0)) {
+            *last = time;
+        }
+        self.first_frame_time.get_or_insert(time);
+        self.last_frame_time = time;
+    }
+
+    /// Adds positions `from..to`; returns the first that was not added.
+    fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
+        let mut explicit = adding.frame.explicit.iter().peekable();
+        for position in from..to {
+            while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
+            let own_time = explicit.next_if(|e| usize::from(e.position) == position);
+            let time = own_time.map_or(adding.time, |e| e.unix_ms);
+            if time < adding.oldest {
+                self.tally.too_old += 1;
+                continue;
+            }
+            if self.add_one(adding, position, time).is_err() {
+                if position == from && self.entries.is_empty() {
+                    // Not even an empty batch holds it, so none ever will.
+                    self.tally.too_large += 1;
+                    continue;
+                }
+                return position;
+            }
+        }
+        to
+    }
+
+    /// Adds one sample or counts why it is not sent. On error the sample was not added, at most its series was.
+    fn add_one(&mut self, adding: &mut Adding<'_>, position: usize, time: i64) -> Result<(), Full> {
+        if self.entries.len() >= adding.limit {
+            return Err(Full { limit: adding.limit });
+        }
+        let (series, number) = item(adding.frame, position);
+        let Some(key) = self.key(series) else {
+            self.tally.unknown_series += 1;
+            return Ok(());
+        };
+        let slot_number = match self.dictionary.find(key) {
+            Some(slot) => slot,
+            None => match self.add_series(adding, series, key)? {
+                Some(slot) => slot,
+                None => return Ok(()),
+            },
+        };
+        // Just found or made.
+        let Some(slot) = self.dictionary.slot(slot_number) else {
+            return Ok(());
+        };
+        if !slot.sent {
+            self.tally.dropped_series += 1;
+            return Ok(());
+        }
+        let bits = number.to_bits();
+        let grouped_bytes = self.grouped_bytes + super::proto::len_sample(bits, time);
+        let limit = self.body.len();
+        if self.dictionary.text_len() + grouped_bytes > limit {
+            return Err(Full { limit });
+        }
+        let time_index = self.time_index(time)?;
+        self.entries.push(Entry {
+            bits: bits.to_le_bytes(),
+            slot: slot_number,
+            time: time_index,
+        })?;
+        self.grouped_bytes = grouped_bytes;
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
+        Ok(())
+    }
+
+    /// Makes a slot for a series seen for the first time; `None`: the sample was counted instead.
+    fn add_series(&mut self, adding: &mut Adding<'_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
+        let target_body = adding.catalogue.target_body(adding.frame.target);
+        let (text, kind) = match series {
+            Series::Synthetic(_, index) => {
+                let name = SYNTHETIC.get(index).copied().unwrap_or_default();
+                (SeriesText { name, body: "" }, MetricType::Gauge)
+            }
+            Series::Real(series) => match adding.catalogue.text(series) {
+                Some(text) => (text, adding.catalogue.kind(series)),
+                None => {
+                    self.tally.unknown_series += 1;
+                    return Ok(None);
+                }
+            },
+        };
+        let Ok(labels) = adding.identity.resolve(text, target_body) else {
+            self.tally.too_large += 1;
+            return Ok(None);
+        };
+        let mark = self.dictionary.mark();
+        let number = match self.dictionary.insert(&mut self.body, key, labels, kind) {
+            Ok(number) => number,
+            Err(full) => {
+                self.dictionary.undo(&self.body, mark);
+                return Err(full);
+            }
+        };
+        if let Some(slot) = self.dictionary.slot(number) {
+            self.grouped_bytes += layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
+        }
+        Ok(Some(number))
+    }
+
+    fn key(&self, series: Series) -> Option<usize> {
+        match series {
+            Series::Real(series) => Some(usize::from(series.0)).filter(|&key| key < self.limits.max_series),
+            Series::Synthetic(target, index) => {
+                let key = self.limits.max_series + usize::from(target.0) * SYNTHETIC.len() + index;
+                self.dictionary.knows(key).then_some(key)
+            }
+        }
+    }
+
+    /// The index of `time`; neighbours mostly share theirs.
+    fn time_index(&mut self, time: i64) -> Result<u16, Full> {
+        if self.times.last() != Some(&time) {
+            self.times.push(time)?;
+        }
+        // The capacity is below 2^16 and there is at least the one just pushed.
+        Ok(self.times.len() as u16 - 1)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            dictionary: self.dictionary.mark(),
+            entries: self.entries.len(),
+            times: self.times.len(),
+            grouped_bytes: self.grouped_bytes,
+            tally: self.tally,
+            min_time: self.min_time,
+            max_time: self.max_time,
+        }
+    }
+
+    fn restore(&mut self, to: &Snapshot) {
+        self.dictionary.undo(&self.body, to.dictionary);
+        self.entries.truncate(to.entries);
+        self.times.truncate(to.times);
+        self.grouped_bytes = to.grouped_bytes;
+        self.tally = to.tally;
+        self.min_time = to.min_time;
+        self.max_time = to.max_time;
+    }
+}
+
+/// What adding the samples of one frame needs to know.
+struct Adding<'a> {
+    frame: &'a Frame,
+    catalogue: &'a Catalogue,
+    identity: &'a mut Identity,
+    time: i64,
+    oldest: i64,
+    limit: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Series {
+    Real(SeriesRef),
+    Synthetic(TargetRef, usize),
+}
+
+/// Samples a frame stands for: its own, its staleness markers, the synthetic ones.
+fn frame_len(frame: &Frame) -> usize {
+    frame.samples.len() + frame.stale.len() + SYNTHETIC.len()
+}
+
+/// Series and value at `position`, which is below [`frame_len`].
+fn item(frame: &Frame, position: usize) -> (Series, Number) {
+    if let Some(sample) = frame.samples.get(position) {
+        return (Series::Real(sample.series), sample.number);
+    }
+    let position = position - frame.samples.len();
+    if let Some(&series) = frame.stale.get(position) {
+        return (Series::Real(series), Number::STALE);
+    }
+    let index = position - frame.stale.len();
+    let number = match index {
+        0 => Number::decimal(frame.up.into(), 0),
+        1 => Number::decimal(frame.duration_100us.into(), -4),
+        2 => Number::decimal(frame.counts.scraped.into(), 0),
+        3 => Number::decimal(frame.counts.post_relabel.into(), 0),
+        _ => Number::decimal(frame.counts.added.into(), 0),
+    };
+    (Series::Synthetic(frame.target, index), number)
+}
+
+#[cfg(test)]
+mod tests;

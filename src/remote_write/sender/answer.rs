@@ -1,0 +1,218 @@
+//! What the sender makes of an outcome.
+
+use super::{ErrorKind, MAX_HOLD_MS, MIN_HOLD_MS, MessageChoice, Sender, Split, State};
+use crate::clock::{Instant, UnixMillis};
+use crate::remote_write::batch::Layout;
+use crate::remote_write::response::{Attempt, DropReason, Head, HoldReason, Protocol, Verdict, verdict};
+
+impl Sender {
+    /// Takes the answer to the request in flight; returns what it meant, for the log.
+    ///
+    /// Without a request in flight nothing happens.
+    pub fn on_response(&mut self, now: Instant, wall: Option<UnixMillis>, head: &Head) -> Verdict {
+        if let (Some(date), Ok(boot)) = (head.date, i64::try_from(now.0)) {
+            self.receiver_offset_ms = Some(date.0.saturating_sub(boot));
+        }
+        if self.state != State::InFlight {
+            self.state = match self.state {
+                State::Probing => State::Gathering,
+                other => other,
+            };
+            return Verdict::Accepted;
+        }
+        let verdict = verdict(head, &self.attempt(), wall);
+        let confirms = self.protocol == Protocol::V2 && head.samples_written().is_some();
+        match verdict {
+            Verdict::Accepted => self.accepted(confirms, self.batch.samples() as u64),
+            Verdict::AcceptedPartly { written } => self.accepted(confirms, written.into()),
+            Verdict::Retry { after_ms } => {
+                if head.status >= 500 {
+                    self.doubt();
+                }
+                let delay = match after_ms {
+                    Some(ms) => self.backoff.retry_after(ms),
+                    None => self.backoff.delay(),
+                };
+                self.retry_at(now + delay);
+            }
+            Verdict::Halve => self.halve(now),
+            Verdict::Hold(reason) => self.hold(now, reason),
+            Verdict::FallBackToV1 => self.fall_back(now, head.status),
+            Verdict::Bisect => self.split(),
+            Verdict::Drop(reason) => self.dropped(reason),
+        }
+        verdict
+    }
+
+    /// Takes the failure of the request in flight.
+    ///
+    /// Without a request in flight nothing happens.
+    pub fn on_error(&mut self, now: Instant, kind: ErrorKind) {
+        if self.state == State::Probing {
+            self.state = State::Gathering;
+        }
+        if self.state != State::InFlight {
+            return;
+        }
+        self.counters.errors += 1;
+        let delay = match kind {
+            ErrorKind::TooLarge if self.batch.samples() > 1 => return self.halve(now),
+            ErrorKind::TooLarge => return self.dropped(DropReason::TooLarge),
+            // A bad certificate or a server that talks nonsense is no outage: it gets the full back-off.
+            ErrorKind::Tls => self.backoff.delay(),
+            ErrorKind::BadResponse => {
+                self.doubt();
+                self.backoff.delay()
+            }
+            ErrorKind::Closed | ErrorKind::Timeout => {
+                self.doubt();
+                self.backoff.delay_up_to(self.config.connect_backoff_ms)
+            }
+            ErrorKind::Connect => self.backoff.delay_up_to(self.config.connect_backoff_ms),
+        };
+        if self.attempts > 0 && matches!(kind, ErrorKind::Connect | ErrorKind::Tls) {
+            // The link was down before the flush began: leave the rest to the ring.
+            self.end_flush();
+        }
+        self.retry_at(now + delay);
+    }
+
+    fn attempt(&self) -> Attempt {
+        Attempt {
+            protocol: self.protocol,
+            negotiable: self.config.message == MessageChoice::Negotiate,
+            confirmed: self.confirmed,
+            unconfirmed: self.unconfirmed,
+            retry_on_429: self.config.retry_on_429,
+            samples: u32::try_from(self.batch.samples()).unwrap_or(u32::MAX),
+            single_frame: self.batch.frames() <= 1,
+            in_doubt: self.place < self.doubt_until,
+            may_split: self.split.is_none() && (self.layout == Layout::Grouped || self.refused_run > 0),
+        }
+    }
+
+    /// The receiver may have the samples of this batch: whatever is sent until they are settled keeps to its frames.
+    fn doubt(&mut self) {
+        self.doubt_until = self.doubt_until.max(self.batch.end());
+    }
+
+    fn retry_at(&mut self, at: Instant) {
+        self.counters.samples_retried += self.batch.samples() as u64;
+        self.attempts = self.attempts.saturating_add(1);
+        self.state = State::Ready(at);
+    }
+
+    fn accepted(&mut self, confirms: bool, written: u64) {
+        self.confirmed |= confirms;
+        self.tentative = false;
+        self.unconfirmed = 0;
+        self.hold_ms = MIN_HOLD_MS;
+        let refused = (self.batch.samples() as u64).saturating_sub(written);
+        if refused == 0 && self.split.is_none() {
+            self.refused_run = 0;
+        }
+        self.counters.samples_accepted += written;
+        self.batch.finish();
+        self.count_refused(refused, self.place < self.doubt_until);
+        self.complete();
+    }
+
+    fn count_refused(&mut self, samples: u64, in_doubt: bool) {
+        if in_doubt {
+            self.counters.samples_in_doubt += samples;
+        } else {
+            self.counters.samples_failed += samples;
+        }
+    }
+
+    fn dropped(&mut self, reason: DropReason) {
+        let in_doubt = reason == DropReason::AlreadyDelivered;
+        self.count_refused(self.batch.samples() as u64, in_doubt);
+        if !in_doubt {
+            self.refused_run = self.refused_run.saturating_add(1);
+            self.end_flush();
+        }
+        if self.tentative {
+            // 1.0 is refused as well: the message was not the reason.
+            self.tentative = false;
+            self.protocol = Protocol::V2;
+        }
+        self.complete();
+    }
+
+    /// The samples of the batch are settled, one way or the other.
+    fn complete(&mut self) {
+        self.counters.add_tally(self.batch.tally());
+        self.counters.note_sent(self.batch.time_range());
+        self.backoff.reset();
+        self.advance();
+        self.attempts = 0;
+        self.state = State::Gathering;
+        self.batch.begin(self.place, self.protocol);
+    }
+
+    fn halve(&mut self, now: Instant) {
+        self.counters.halved += 1;
+        self.size_limit = (self.batch.samples() / 2).max(1);
+        self.pause(now);
+        self.end_flush();
+        self.rebuild();
+    }
+
+    fn hold(&mut self, now: Instant, reason: HoldReason) {
+        self.counters.holds += 1;
+        self.counters.samples_retried += self.batch.samples() as u64;
+        self.attempts = self.attempts.saturating_add(1);
+        self.end_flush();
+        if reason == HoldReason::Unconfirmed {
+            self.unconfirmed = self.unconfirmed.saturating_add(1);
+        }
+        let until = now + self.hold_ms;
+        self.hold_ms = (self.hold_ms * 2).min(MAX_HOLD_MS);
+        self.state = State::Held(reason, until);
+        if reason == HoldReason::Unsupported && self.config.message == MessageChoice::Negotiate {
+            // 1.0 is not supported either way round: offer 2.0 again next time.
+            self.protocol = Protocol::V2;
+            self.not_before = until;
+            self.rebuild();
+        }
+    }
+
+    fn fall_back(&mut self, now: Instant, status: u16) {
+        self.counters.fallbacks += 1;
+        self.protocol = Protocol::V1;
+        self.confirmed = false;
+        self.unconfirmed = 0;
+        if status >= 400 && status != 415 {
+            // The receiver did not ask for another message, it may be a lone refusal: not in haste.
+            self.tentative = true;
+            self.pause(now);
+            self.end_flush();
+        }
+        self.rebuild();
+    }
+
+    fn split(&mut self) {
+        self.counters.split += 1;
+        let end = self.batch.end();
+        self.split = Some(if self.place < self.doubt_until {
+            Split::Frames(end)
+        } else {
+            self.refused_run = self.refused_run.saturating_add(1);
+            Split::Halves(end, Some(self.batch.samples().div_ceil(2)))
+        });
+        self.end_flush();
+        self.rebuild();
+    }
+
+    /// The specification forbids retrying these answers: what follows is another request, and it takes its time.
+    fn pause(&mut self, now: Instant) {
+        self.not_before = now + self.config.max_backoff_ms;
+    }
+
+    fn end_flush(&mut self) {
+        if let Some(flush) = &mut self.flush {
+            flush.ended = true;
+        }
+    }
+}

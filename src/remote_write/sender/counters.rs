@@ -1,0 +1,66 @@
+//! What a sender counts, under the names Prometheus uses.
+
+use crate::clock::UnixMillis;
+use crate::remote_write::batch::Tally;
+
+/// Totals since start. Field docs name the metric; all but the last two groups are `prometheus_remote_storage_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// `samples_total`: put on the wire, every attempt counted.
+    pub samples: u64,
+    /// `samples_failed_total`: refused for good, lost.
+    pub samples_failed: u64,
+    /// `samples_retried_total`: in attempts that failed and are repeated.
+    pub samples_retried: u64,
+    /// `samples_dropped_total`, all reasons but `in_doubt`.
+    pub dropped: Tally,
+    /// `bytes_total`: compressed bodies put on the wire.
+    pub bytes: u64,
+    /// `queue_highest_timestamp_seconds`, in milliseconds: newest timestamp gathered; 0 before any.
+    pub highest_timestamp_ms: i64,
+    /// `queue_highest_sent_timestamp_seconds`, in milliseconds: newest timestamp accepted or refused; 0 before any.
+    pub highest_sent_timestamp_ms: i64,
+
+    /// `tidegate_remote_write_samples_accepted_total`: the receiver has them.
+    pub samples_accepted: u64,
+    /// `tidegate_remote_write_samples_in_doubt_refused_total`: refused because, as far as anyone can tell, the receiver
+    /// had them already.
+    pub samples_in_doubt: u64,
+    /// `tidegate_remote_write_requests_total`: attempts with samples.
+    pub requests: u64,
+
+    /// Attempts without an answer.
+    pub errors: u64,
+    /// Batches halved for 413.
+    pub halved: u64,
+    /// Refused batches sent again in parts.
+    pub split: u64,
+    /// Answers that led to a hold.
+    pub holds: u64,
+    /// Changes from 2.0 to 1.0.
+    pub fallbacks: u64,
+}
+
+impl Counters {
+    pub(super) fn add_tally(&mut self, tally: &Tally) {
+        let to = &mut self.dropped;
+        to.too_old += tally.too_old;
+        to.dropped_series += tally.dropped_series;
+        to.unknown_series += tally.unknown_series;
+        to.clock_unknown += tally.clock_unknown;
+        to.too_large += tally.too_large;
+        to.held_back += tally.held_back;
+    }
+
+    pub(super) fn note_gathered(&mut self, range: Option<(UnixMillis, UnixMillis)>) {
+        if let Some((_, newest)) = range {
+            self.highest_timestamp_ms = self.highest_timestamp_ms.max(newest.0);
+        }
+    }
+
+    pub(super) fn note_sent(&mut self, range: Option<(UnixMillis, UnixMillis)>) {
+        if let Some((_, newest)) = range {
+            self.highest_sent_timestamp_ms = self.highest_sent_timestamp_ms.max(newest.0);
+        }
+    }
+}

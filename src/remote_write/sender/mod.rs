@@ -1,0 +1,592 @@
+//! The state machine that drains frames to one remote.
+//!
+//! Sans I/O: [`Sender::poll`] is given the time and the frames and answers what to do; the host sends
+//! [`Sender::request`] and reports with [`Sender::on_response`] or [`Sender::on_error`]. One request is in flight at a
+//! time, so order holds: oldest first, per series by time.
+//!
+//! ```text
+//!              frames                 deadline or full              at its time
+//! Gathering ------------> Gathering ------------------> Ready ---------------------> InFlight
+//!     ^  ^                                              ^  ^                           |  |  |
+//!     |  |                                              |  +--- back-off -- Retry -----+  |  |
+//!     |  |                                              +--- seconds to minutes -- Hold --+  |
+//!     |  +------- the same frames again: Halve, Bisect, FallBackToV1 ----------------------+
+//!     +---------- the next frames: Accepted, Drop ------------------------------------------+
+//! ```
+//!
+//! # Rules
+//!
+//! - A batch goes out when it holds `max_samples_per_send` samples, when nothing more fits, or when
+//!   `flush_interval_ms` has passed; the interval runs on like Prometheus' deadline timer, so a scrape waits for half
+//!   of it on average. While a backlog drains, batches hold up to `backlog_samples_per_send` and are grouped.
+//! - [`Sender::acknowledged`] moves only over whole frames, only forward, and only when every sample before it was
+//!   accepted, counted as lost, or not meant for this remote.
+//! - Samples *in doubt* (sent before a restart, or in an attempt with an unknown outcome) never share a request with
+//!   others: a 1.0 receiver that refuses what it already has takes the whole request back. When a request in doubt is
+//!   refused, its frames go one by one, and a single frame refused counts as delivered.
+//! - A refused batch of a backlog, or the second of a run of refused batches, is split into two halves once. A lone
+//!   refused live batch is dropped as the specification asks.
+//! - What an answer shows to be no fault of the samples (wrong credentials, path, message) never costs a sample.
+//! - Connection failures are probed at least every `connect_backoff_ms`: an uplink that returns is used within
+//!   about a second. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
+//! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_AHEAD_MS`] ahead, nothing is sent until
+//!   one of the two is put right: samples from the future would block the series at receivers that accept
+//!   them. Every [`CLOCK_PROBE_MS`] a request without samples asks for the receiver's time again.
+//!
+//! # Limits
+//!
+//! All memory is allocated by [`Sender::new`], [`Sender::ram_bytes`] says how much. Nothing is written anywhere: after a
+//! loss of power, sending starts at the acknowledgement the ring kept, and what lies between that and the end of the
+//! ring is in doubt.
+//!
+//! Sources: Prometheus `storage/remote/queue_manager.go`; Remote Write 1.0 and 2.0 specifications.
+
+mod answer;
+mod counters;
+
+use super::batch::{Batch, BatchLimits, Bounds, EMPTY_V2, Layout, Place, Stop, UnknownTime};
+use super::identity::Identity;
+use super::response::{HoldReason, Protocol};
+use crate::backoff::Backoff;
+use crate::clock::{Instant, UnixMillis};
+use crate::frame::{Frame, FrameNo, FrameSource};
+
+pub use counters::Counters;
+
+/// Our clock may be this far ahead of the receiver's, milliseconds. Prometheus-type receivers refuse samples
+/// more than ten minutes in the future.
+pub const MAX_CLOCK_AHEAD_MS: i64 = 10 * 60 * 1000;
+
+/// How often the receiver is asked for its time while our clock looks wrong, milliseconds.
+pub const CLOCK_PROBE_MS: u64 = 60 * 1000;
+
+/// How often to look whether the time of the next frame has become known, milliseconds.
+pub const CLOCK_RECHECK_MS: u64 = 1000;
+
+/// First wait of a hold, milliseconds; doubles to [`MAX_HOLD_MS`]. Long enough that compliance suites, which allow two
+/// requests in 8 s on a 4xx, do not mistake it for a retry.
+pub const MIN_HOLD_MS: u64 = 10 * 1000;
+
+/// Longest wait of a hold, milliseconds. Each look costs one request on a metered link.
+pub const MAX_HOLD_MS: u64 = 5 * 60 * 1000;
+
+/// Which message a remote is spoken to with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageChoice {
+    /// 2.0 first, 1.0 when the receiver does not take that: `protobuf_message` not given.
+    #[default]
+    Negotiate,
+    /// As configured, whatever the receiver says.
+    Fixed(Protocol),
+}
+
+/// What a sender is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderConfig {
+    /// Sizes; `samples` is raised to the larger of the two below.
+    pub limits: BatchLimits,
+    /// `queue_config.max_samples_per_send`.
+    pub max_samples_per_send: usize,
+    /// Most samples of a request while a backlog drains; not below `max_samples_per_send`.
+    pub backlog_samples_per_send: usize,
+    /// `queue_config.batch_send_deadline`, or `tidegate.uplink.flush_interval`.
+    pub flush_interval_ms: u64,
+    /// `queue_config.min_backoff`.
+    pub min_backoff_ms: u64,
+    /// `queue_config.max_backoff`.
+    pub max_backoff_ms: u64,
+    /// Most milliseconds between two attempts to connect; 1,000 unless there is reason.
+    pub connect_backoff_ms: u64,
+    /// `queue_config.sample_age_limit` or `tidegate.uplink.max_sample_age`; 0 = none.
+    pub max_sample_age_ms: u64,
+    /// `queue_config.retry_on_http_429`.
+    pub retry_on_429: bool,
+    /// Message.
+    pub message: MessageChoice,
+    /// Group live batches, too: for a stretched `flush_interval`.
+    pub group_live: bool,
+    /// Frames whose time is not known.
+    pub unknown_time: UnknownTime,
+    /// For jitter and hash tables: from the host's random source.
+    pub seed: u64,
+}
+
+impl SenderConfig {
+    const fn batch_limits(&self) -> BatchLimits {
+        let (live, backlog) = (self.max_samples_per_send, self.backlog_samples_per_send);
+        let mut limits = self.limits;
+        limits.samples = if backlog > live { backlog } else { live };
+        limits
+    }
+}
+
+/// What the host does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until this instant, or until a frame arrives.
+    Wait(Instant),
+    /// Send [`Sender::request`] and report the outcome.
+    Send,
+    /// A request is on its way; report its outcome.
+    InFlight,
+    /// As [`Action::Wait`], and tell the operator that data is kept for this reason.
+    Hold(HoldReason, Instant),
+    /// [`Sender::flush`] has come to its end; what is not acknowledged stays in the ring.
+    Done,
+}
+
+/// How an attempt failed without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No connection: name resolution, refused, unreachable, timed out while connecting. Nothing was sent.
+    Connect,
+    /// TLS handshake failed, certificate not accepted. Nothing was sent.
+    Tls,
+    /// The connection ended before the answer; the receiver may have got the samples.
+    Closed,
+    /// No answer in time; the receiver may have got the samples.
+    Timeout,
+    /// The answer was not HTTP; the receiver may have got the samples.
+    BadResponse,
+    /// The body could not be compressed into the memory there is. Nothing was sent.
+    TooLarge,
+}
+
+/// A request to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Protobuf, to be compressed as one snappy block.
+    pub body: &'a [u8],
+    /// For `Content-Type` and the version header.
+    pub protocol: Protocol,
+    /// Attempts before this one with the same body: value of `Retry-Attempt`, which is left out when 0.
+    pub retry_attempt: u32,
+    /// Samples in the body.
+    pub samples: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Gathering,
+    /// Sealed, to be sent at this instant.
+    Ready(Instant),
+    /// Sealed, kept; to be tried again at this instant.
+    Held(HoldReason, Instant),
+    InFlight,
+    /// A request without samples is in flight.
+    Probing,
+}
+
+/// Parts a refused batch is sent in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    /// One frame per request up to this place.
+    Frames(Place),
+    /// A first half of so many samples, then the rest up to this place.
+    Halves(Place, Option<usize>),
+}
+
+impl Split {
+    const fn end(self) -> Place {
+        match self {
+            Self::Frames(end) | Self::Halves(end, _) => end,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Flush {
+    deadline: Instant,
+    /// The first attempt of a flush does not wait for back-off or hold.
+    first: bool,
+    ended: bool,
+}
+
+/// Drains frames to one remote.
+#[derive(Debug)]
+pub struct Sender {
+    config: SenderConfig,
+    batch: Batch,
+    frame: Frame,
+    identity: Identity,
+    state: State,
+    layout: Layout,
+    /// Where the batch in hand begins.
+    place: Place,
+    /// The source must be moved to `place` before the next frame is read.
+    seek: bool,
+    /// The batch in hand has been sent before in another shape: it does not wait for the interval again.
+    again: bool,
+    /// Samples before this place may be stored at the receiver already.
+    doubt_until: Place,
+    split: Option<Split>,
+    /// Most samples the receiver takes, learnt from 413.
+    size_limit: usize,
+    protocol: Protocol,
+    /// Written headers have been seen.
+    confirmed: bool,
+    unconfirmed: u8,
+    /// Fell back to 1.0 on a 400: undone when 1.0 is refused as well.
+    tentative: bool,
+    /// Whole batches refused in a row.
+    refused_run: u32,
+    backoff: Backoff,
+    hold_ms: u64,
+    /// Attempts with the present body.
+    attempts: u32,
+    /// Not before this instant, after an answer that asks for a pause but has another body follow.
+    not_before: Instant,
+    next_flush: Option<Instant>,
+    flush: Option<Flush>,
+    /// Receiver's wall time minus boot time, milliseconds, as of its last `Date`.
+    receiver_offset_ms: Option<i64>,
+    next_probe: Instant,
+    counters: Counters,
+}
+
+impl Sender {
+    /// A sender that begins at frame `first`; frames before `replay_until` may have been delivered before a
+    /// restart. The only call that allocates.
+    #[must_use]
+    pub fn new(config: SenderConfig, identity: Identity, first: FrameNo, replay_until: FrameNo) -> Self {
+        let limits = config.batch_limits();
+        let place = Place::before(first);
+        Self {
+            batch: Batch::new(limits, config.seed),
+            frame: Frame::with_capacity(limits.frame_samples),
+            identity,
+            state: State::Gathering,
+            layout: Layout::Live,
+            place,
+            seek: true,
+            again: false,
+            doubt_until: Place::before(replay_until),
+            split: None,
+            size_limit: usize::MAX,
+            protocol: match config.message {
+                MessageChoice::Negotiate => Protocol::V2,
+                MessageChoice::Fixed(protocol) => protocol,
+            },
+            confirmed: false,
+            unconfirmed: 0,
+            tentative: false,
+            refused_run: 0,
+            backoff: Backoff::new(config.min_backoff_ms, config.max_backoff_ms, config.seed),
+            hold_ms: MIN_HOLD_MS,
+            attempts: 0,
+            not_before: Instant(0),
+            next_flush: None,
+            flush: None,
+            receiver_offset_ms: None,
+            next_probe: Instant(0),
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Heap bytes of a sender, without the copies of its external labels and rules.
+    #[must_use]
+    pub const fn ram_bytes(config: &SenderConfig) -> usize {
+        let limits = config.batch_limits();
+        let sample_bytes = size_of::<crate::sample::Sample>()
+            + size_of::<crate::frame::ExplicitTime>()
+            + size_of::<crate::sample::SeriesRef>();
+        Batch::ram_bytes(limits) + limits.frame_samples * sample_bytes + crate::limits::MAX_SERIES_TEXT_BYTES
+    }
+
+    /// Every frame below this number is done with: accepted, counted as lost, or not meant for this remote.
+    #[must_use]
+    pub const fn acknowledged(&self) -> FrameNo {
+        self.place.frame
+    }
+
+    /// What was sent and lost.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Samples gathered and not yet acknowledged.
+    #[must_use]
+    pub fn samples_pending(&self) -> usize {
+        self.batch.samples()
+    }
+
+    /// Message spoken at present; worth remembering while the process lives.
+    #[must_use]
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Attempts with the batch in hand that have failed.
+    #[must_use]
+    pub const fn failed_attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Milliseconds our clock is ahead of the receiver's, negative when behind; `None` while either is not known.
+    #[must_use]
+    pub fn clock_ahead_ms(&self, now: Instant, wall: Option<UnixMillis>) -> Option<i64> {
+        let receiver = self.receiver_offset_ms?.saturating_add_unsigned(now.0);
+        Some(wall?.0.saturating_sub(receiver))
+    }
+
+    /// The request to send, after [`Action::Send`] and until its outcome is reported.
+    #[must_use]
+    pub fn request(&self) -> Request<'_> {
+        let probe: &[u8] = match self.protocol {
+            Protocol::V1 => &[],
+            Protocol::V2 => &EMPTY_V2,
+        };
+        let probing = self.state == State::Probing;
+        Request {
+            body: if probing { probe } else { self.batch.body() },
+            protocol: self.protocol,
+            retry_attempt: if probing { 0 } else { self.attempts },
+            samples: if probing { 0 } else { self.batch.samples() },
+        }
+    }
+
+    /// Adds to `bytes_total` what the compressed body of an attempt took.
+    pub const fn count_bytes(&mut self, compressed: u64) {
+        self.counters.bytes += compressed;
+    }
+
+    /// Sends what there is without waiting for the interval, until all is acknowledged, the receiver does not take
+    /// it, or `deadline` has passed; then [`Action::Done`].
+    pub const fn flush(&mut self, deadline: Instant) {
+        self.flush = Some(Flush {
+            deadline,
+            first: true,
+            ended: false,
+        });
+    }
+
+    /// Ends a back-off or hold: something has changed (configuration reloaded, link up).
+    pub const fn retry_now(&mut self) {
+        match self.state {
+            State::Ready(_) | State::Held(..) => self.state = State::Ready(Instant(0)),
+            _ => {}
+        }
+        self.not_before = Instant(0);
+        self.hold_ms = MIN_HOLD_MS;
+        self.backoff.reset();
+    }
+
+    /// What to do at `now`. `wall` is the wall time if it is trusted.
+    ///
+    /// To be called when a frame was added, after an outcome was reported, and at the instant asked for.
+    ///
+    /// # Errors
+    /// The source's, when nothing can be sent without it; nothing is lost, call again later.
+    pub fn poll<S: FrameSource>(
+        &mut self,
+        now: Instant,
+        wall: Option<UnixMillis>,
+        source: &mut S,
+    ) -> Result<Action, S::Error> {
+        match self.state {
+            State::InFlight | State::Probing => return Ok(Action::InFlight),
+            _ if self.flush_is_over(now) => return Ok(Action::Done),
+            _ if self.clock_is_ahead(now, wall) => return Ok(self.ask_for_time(now)),
+            _ => {}
+        }
+        if self.state == State::Gathering {
+            match self.gather(now, wall, source)? {
+                Some(action) => return Ok(action),
+                None => self.state = State::Ready(self.not_before),
+            }
+        }
+        Ok(self.send_when_due(now, wall))
+    }
+
+    fn flush_is_over(&self, now: Instant) -> bool {
+        self.flush.is_some_and(|flush| flush.ended || now >= flush.deadline)
+    }
+
+    fn clock_is_ahead(&self, now: Instant, wall: Option<UnixMillis>) -> bool {
+        self.clock_ahead_ms(now, wall)
+            .is_some_and(|ahead| ahead > MAX_CLOCK_AHEAD_MS)
+    }
+
+    fn ask_for_time(&mut self, now: Instant) -> Action {
+        if self.flush.is_some() {
+            return Action::Done;
+        }
+        if now < self.next_probe {
+            return Action::Hold(HoldReason::ClockAhead, self.next_probe);
+        }
+        self.next_probe = now + CLOCK_PROBE_MS;
+        // A sealed batch waits; one that is being gathered goes on being gathered.
+        if let State::Ready(_) | State::Held(..) = self.state {
+            self.rebuild();
+        }
+        self.state = State::Probing;
+        Action::Send
+    }
+
+    /// Gathers; `None`: the batch is sealed.
+    fn gather<S: FrameSource>(
+        &mut self,
+        now: Instant,
+        wall: Option<UnixMillis>,
+        source: &mut S,
+    ) -> Result<Option<Action>, S::Error> {
+        let next_flush = *self.next_flush.get_or_insert(now + self.config.flush_interval_ms);
+        let due = now >= next_flush || self.flush.is_some() || self.split.is_some() || self.again;
+        if self.seek {
+            source.seek(self.place.frame);
+            self.batch.begin(self.place, self.protocol);
+            self.seek = false;
+        }
+        let bounds = self.bounds(wall);
+        let stop = match self.batch.gather(source, &mut self.frame, &mut self.identity, &bounds) {
+            Ok(stop) => stop,
+            // The medium fails: what is in hand can still go out when it is time.
+            Err(_) if due && self.batch.samples() > 0 => Stop::Full,
+            Err(error) => return Err(error),
+        };
+        self.counters.note_gathered(self.batch.time_range());
+        if self.batch.samples() == 0 {
+            // Frames without a sample for this remote are done with; the source stands behind them.
+            self.skip_empty();
+            return Ok(Some(self.idle(now, next_flush, stop)));
+        }
+        let enough = self.batch.samples() + self.batch.largest_frame() > self.live_limit();
+        match stop {
+            Stop::Yield => Ok(Some(Action::Wait(now))),
+            Stop::End | Stop::TimeUnknown if !due && !enough => Ok(Some(Action::Wait(next_flush))),
+            Stop::End | Stop::TimeUnknown | Stop::Full => {
+                self.seal(now, next_flush, stop);
+                Ok(None)
+            }
+        }
+    }
+
+    /// There is no sample to send for now.
+    fn idle(&mut self, now: Instant, next_flush: Instant, stop: Stop) -> Action {
+        if now >= next_flush {
+            // The timer runs on: skip the ticks that found nothing.
+            let interval = self.config.flush_interval_ms.max(1);
+            let ticks = now.since(next_flush) / interval + 1;
+            self.next_flush = Some(next_flush + ticks.saturating_mul(interval));
+        }
+        match stop {
+            Stop::Yield | Stop::Full => Action::Wait(now),
+            Stop::End | Stop::TimeUnknown if self.flush.is_some() => Action::Done,
+            Stop::End => Action::Wait(Instant(u64::MAX)),
+            Stop::TimeUnknown => Action::Hold(HoldReason::ClockUnknown, now + CLOCK_RECHECK_MS),
+        }
+    }
+
+    fn live_limit(&self) -> usize {
+        self.config.max_samples_per_send.min(self.size_limit)
+    }
+
+    fn bounds(&self, wall: Option<UnixMillis>) -> Bounds {
+        let doubt_end = (self.place < self.doubt_until).then_some(self.doubt_until);
+        let split_end = self.split.map(Split::end);
+        let (frames, half) = match self.split {
+            Some(Split::Frames(_)) => (1, None),
+            Some(Split::Halves(_, half)) => (usize::MAX, half),
+            None => (usize::MAX, None),
+        };
+        let backlog = self
+            .config
+            .backlog_samples_per_send
+            .max(self.config.max_samples_per_send);
+        Bounds {
+            samples: backlog.min(self.size_limit).min(half.unwrap_or(usize::MAX)),
+            frames,
+            end: match (doubt_end, split_end) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            },
+            oldest: self.oldest(wall),
+            unknown_time: self.config.unknown_time,
+        }
+    }
+
+    fn oldest(&self, wall: Option<UnixMillis>) -> Option<UnixMillis> {
+        let age = i64::try_from(self.config.max_sample_age_ms).unwrap_or(i64::MAX);
+        wall.filter(|_| age > 0)
+            .map(|wall| UnixMillis(wall.0.saturating_sub(age)))
+    }
+
+    fn seal(&mut self, now: Instant, next_flush: Instant, stop: Stop) {
+        let fresh = self.batch.span_ms() <= self.config.flush_interval_ms.saturating_mul(2);
+        let caught_up = stop == Stop::End || stop == Stop::TimeUnknown;
+        let wanted = if fresh && (caught_up || self.batch.samples() <= self.live_limit()) && !self.config.group_live {
+            Layout::Live
+        } else {
+            Layout::Grouped
+        };
+        self.layout = self.batch.seal(wanted);
+        if now >= next_flush && caught_up {
+            self.next_flush = Some(now + self.config.flush_interval_ms);
+        }
+    }
+
+    /// Goes on behind frames that leave nothing to send.
+    fn skip_empty(&mut self) {
+        if self.batch.frames() > 0 || self.batch.end() > self.place {
+            self.counters.add_tally(self.batch.tally());
+            self.advance();
+            self.batch.begin(self.place, self.protocol);
+        }
+    }
+
+    /// The batch in hand is done with.
+    fn advance(&mut self) {
+        self.again = false;
+        self.place = self.batch.end();
+        match self.split {
+            Some(split) if self.place >= split.end() => self.split = None,
+            Some(Split::Halves(end, _)) => self.split = Some(Split::Halves(end, None)),
+            _ => {}
+        }
+    }
+
+    /// Gathers the batch in hand again, under other bounds or for another message.
+    fn rebuild(&mut self) {
+        self.seek = true;
+        self.again = true;
+        self.attempts = 0;
+        self.state = State::Gathering;
+    }
+
+    fn send_when_due(&mut self, now: Instant, wall: Option<UnixMillis>) -> Action {
+        let (at, held) = match self.state {
+            State::Ready(at) => (at, None),
+            State::Held(reason, at) => (at, Some(reason)),
+            State::Gathering | State::InFlight | State::Probing => return Action::InFlight,
+        };
+        let first_of_flush = self.flush.is_some_and(|flush| flush.first);
+        if now < at && !first_of_flush {
+            return held.map_or(Action::Wait(at), |reason| Action::Hold(reason, at));
+        }
+        if let (Some(oldest), Some((first, _))) = (self.oldest(wall), self.batch.time_range())
+            && first < oldest
+        {
+            // Some of it has grown too old meanwhile: the rest goes, and nothing else with it.
+            if self.split.is_none() {
+                self.split = Some(Split::Halves(self.batch.end(), None));
+            }
+            let attempts = self.attempts;
+            self.rebuild();
+            self.attempts = attempts;
+            return Action::Wait(now);
+        }
+        if let Some(flush) = &mut self.flush {
+            flush.first = false;
+        }
+        self.not_before = Instant(0);
+        self.state = State::InFlight;
+        self.counters.requests += 1;
+        self.counters.samples += self.batch.samples() as u64;
+        Action::Send
+    }
+}
+
+#[cfg(test)]
+mod tests;
