@@ -125,10 +125,10 @@ mod tests {
             [backoff.delay(), backoff.delay(), backoff.delay()]
         };
         assert_eq!(delays(1), delays(1));
-        let distinct: std::collections::BTreeSet<_> = (0..100).map(delays).collect();
+        let distinct: alloc::collections::BTreeSet<_> = (0..100).map(delays).collect();
         assert!(distinct.len() > 95);
         // All of the allowed tenth is used.
-        let firsts: std::vec::Vec<u64> = (0..1000).map(|seed| delays(seed)[0]).collect();
+        let firsts: alloc::vec::Vec<u64> = (0..1000).map(|seed| delays(seed)[0]).collect();
         assert!(firsts.iter().any(|&d| d < 910) && firsts.iter().any(|&d| d > 990));
     }
 

@@ -11,4 +11,5 @@ pub mod limits;
 pub mod net;
 pub mod regex;
 pub mod runtime;
+pub mod snappy;
 pub mod tls;

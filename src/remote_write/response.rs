@@ -309,8 +309,8 @@ fn partly(written: u64, attempt: &Attempt) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString;
-    use std::vec::Vec;
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
 
     const V1: Attempt = Attempt {
         protocol: Protocol::V1,

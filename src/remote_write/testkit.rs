@@ -5,9 +5,9 @@ use super::response::Protocol;
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::{ExplicitTime, Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
-use std::format;
-use std::string::{String, ToString};
-use std::vec::Vec;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 /// A frame as a test writes it down.
 #[derive(Clone, Debug)]
@@ -162,12 +162,12 @@ pub struct Sent {
 
 /// Reads a body with the crate's own reader and checks the rules every request has to keep.
 pub fn decode(body: &[u8], protocol: Protocol) -> Vec<Sent> {
-    let mut index = std::vec![(0, 0); 1000];
+    let mut index = alloc::vec![(0, 0); 1000];
     let mut reader = Reader::new(body, protocol, &mut index).expect("well-formed");
     let symbols: Vec<&str> = reader.symbols().map(|s| s.expect("UTF-8")).collect();
     if protocol == Protocol::V2 {
         assert_eq!(symbols.first(), Some(&""), "symbol 0 is the empty string");
-        let distinct: std::collections::BTreeSet<_> = symbols.iter().collect();
+        let distinct: alloc::collections::BTreeSet<_> = symbols.iter().collect();
         assert_eq!(distinct.len(), symbols.len(), "symbols are not repeated");
     }
     let mut all = Vec::new();

@@ -293,9 +293,9 @@ impl Dictionary {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::format;
-    use std::string::String;
-    use std::vec::Vec;
+    use alloc::format;
+    use alloc::string::String;
+    use alloc::vec::Vec;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         let mut labels = Labels::new(1000);
@@ -340,7 +340,7 @@ mod tests {
     fn undoing_is_as_if_it_had_not_happened() {
         let mut rng = fastrand::Rng::with_seed(5);
         for round in 0..200 {
-            let mut body = std::vec![0; 4000];
+            let mut body = alloc::vec![0; 4000];
             let mut dictionary = Dictionary::new(1000, 60, round);
             dictionary.clear(&mut body);
             let mut expected: Vec<(usize, Vec<String>)> = Vec::new();
@@ -371,7 +371,7 @@ mod tests {
                 assert_eq!(dictionary.find(*key), Some(slot as u16));
                 assert_eq!(shown(&dictionary, &body, slot as u16), *texts);
             }
-            let distinct: std::collections::BTreeSet<_> = expected.iter().flat_map(|(_, t)| t.clone()).collect();
+            let distinct: alloc::collections::BTreeSet<_> = expected.iter().flat_map(|(_, t)| t.clone()).collect();
             assert_eq!(dictionary.mark().symbols, distinct.len() + 1);
         }
     }
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn any_legal_series_fits_an_empty_dictionary() {
-        let mut body = std::vec![0; 64 * 1024];
+        let mut body = alloc::vec![0; 64 * 1024];
         let mut dictionary = Dictionary::new(1, 1, 1);
         let mut many = Labels::new(16 * 1024);
         for i in 0..crate::limits::MAX_LABELS {

@@ -1,8 +1,8 @@
 use super::*;
 use crate::remote_write::testkit::{Frames, Scrape, Sent, decode};
 use crate::sample::STALE_NAN_BITS;
-use std::string::String;
-use std::vec::Vec;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 const LIMITS: BatchLimits = BatchLimits {
     samples: 100,
@@ -31,7 +31,7 @@ impl Bench {
         Self {
             batch: Batch::new(limits, 1),
             frame: Frame::with_capacity(limits.frame_samples),
-            identity: Identity::new(&[]),
+            identity: Identity::new(&[], crate::relabel::Relabel::default()),
         }
     }
 
@@ -60,14 +60,14 @@ fn names(sent: &[Sent]) -> Vec<&str> {
 fn a_frame_is_samples_then_markers_then_synthetic_series() {
     let mut source = Frames::new(3);
     let mut scrape = Scrape::new(7, 1000, &[(1, 11), (0, 10)]);
-    scrape.stale = std::vec![2];
+    scrape.stale = alloc::vec![2];
     source.scrapes.push(scrape);
     let mut bench = Bench::new(LIMITS);
     assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
     assert_eq!((bench.batch.samples(), bench.batch.frames()), (8, 1));
     assert_eq!(bench.batch.end(), Place::before(FrameNo(8)));
     let sent = bench.sealed(Layout::Live, Protocol::V2);
-    let mut expected = std::vec!["metric_1", "metric_0", "metric_2"];
+    let mut expected = alloc::vec!["metric_1", "metric_0", "metric_2"];
     expected.extend(SYNTHETIC);
     assert_eq!(names(&sent), expected);
     assert_eq!(sent[0].labels, "__name__=metric_1;instance=box;job=node;n=1;");
@@ -99,7 +99,7 @@ fn both_messages_and_layouts_say_the_same() {
             source.position = 0;
             assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
             let sent = bench.sealed(layout, protocol);
-            let distinct: std::collections::BTreeSet<_> = sent.iter().map(|s| s.labels.clone()).collect();
+            let distinct: alloc::collections::BTreeSet<_> = sent.iter().map(|s| s.labels.clone()).collect();
             match layout {
                 Layout::Live => assert!(sent.iter().all(|s| s.samples.len() == 1)),
                 Layout::Grouped => assert_eq!(distinct.len(), sent.len(), "one entry per series"),
@@ -192,7 +192,7 @@ fn strings_running_out_end_the_batch_before_the_frame() {
     source.catalogue = Catalogue::new(1000, 1 << 20, 4);
     let long = "x".repeat(1000);
     for i in 0..200_u16 {
-        let (name, body) = (std::format!("metric_{i}"), std::format!(r#"n="{i}{long}""#));
+        let (name, body) = (alloc::format!("metric_{i}"), alloc::format!(r#"n="{i}{long}""#));
         let text = SeriesText {
             name: &name,
             body: &body,
@@ -249,10 +249,10 @@ fn live_layout_gives_way_when_it_does_not_fit() {
 fn explicit_times_are_kept_and_sorted_within_a_series() {
     let mut source = Frames::new(3);
     let mut scrape = Scrape::new(0, 5000, &[(0, 1), (1, 2), (2, 3)]);
-    scrape.explicit = std::vec![(1, 9000)];
+    scrape.explicit = alloc::vec![(1, 9000)];
     source.scrapes.push(scrape);
     let mut scrape = Scrape::new(1, 6000, &[(0, 4), (1, 5), (2, 6)]);
-    scrape.explicit = std::vec![(1, 8000), (2, 0)];
+    scrape.explicit = alloc::vec![(1, 8000), (2, 0)];
     source.scrapes.push(scrape);
     let mut bench = Bench::new(LIMITS);
     bench.batch.begin(Place::default(), Protocol::V1);
@@ -268,7 +268,7 @@ fn a_boundary_ends_the_batch_and_renames_the_series() {
     let mut source = Frames::new(2);
     source.scrapes.push(Scrape::new(0, 1000, &[(0, 1)]));
     source.scrapes.push(Scrape::new(1, 2000, &[(0, 2)]));
-    source.boundaries = std::vec![0, 1];
+    source.boundaries = alloc::vec![0, 1];
     let mut bench = Bench::new(LIMITS);
     assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::Full);
     assert_eq!(bench.batch.frames(), 1);
@@ -372,7 +372,7 @@ fn too_old_samples_are_counted_not_sent() {
     let mut source = Frames::new(2);
     source.scrapes.push(Scrape::new(0, 1000, &[(0, 1)]));
     let mut scrape = Scrape::new(1, 2000, &[(0, 1), (1, 2)]);
-    scrape.explicit = std::vec![(1, 1999)];
+    scrape.explicit = alloc::vec![(1, 1999)];
     source.scrapes.push(scrape);
     let mut bench = Bench::new(LIMITS);
     let bounds = Bounds {

@@ -1,14 +1,14 @@
 use super::*;
 use crate::frame::Bounded;
 use crate::sample::STALE_NAN_BITS;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use prost::Message;
-use std::string::{String, ToString};
-use std::vec::Vec;
 
 /// The messages as the upstream .proto files declare them, by field number; nothing of the writer is used here.
 mod declared {
-    use std::string::String;
-    use std::vec::Vec;
+    use alloc::string::String;
+    use alloc::vec::Vec;
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct WriteRequest {
@@ -118,7 +118,9 @@ fn write_v2(message: &Request) -> Bounded<u8> {
     out
 }
 
-fn read(body: &[u8], protocol: Protocol) -> Result<Vec<(Vec<(String, String)>, Vec<Sample>, MetricType)>, ReadError> {
+type Shown = (Vec<(String, String)>, Vec<Sample>, MetricType);
+
+fn read(body: &[u8], protocol: Protocol) -> Result<Vec<Shown>, ReadError> {
     let mut index = [(0, 0); 300];
     let mut reader = Reader::new(body, protocol, &mut index)?;
     let mut all = Vec::new();
@@ -277,14 +279,13 @@ fn v2_is_what_the_declared_message_says() {
 #[test]
 fn reader_skips_unknown_fields_and_takes_unpacked_references() {
     let body = b"\x22\x00\x22\x01a\x22\x01b\x08\x05\x2a\x0f\x08\x01\x08\x02\x12\x02\x10\x07\x1d1234\x22\x00\x11\x00\x00\x00\x00\x00\x00\x00\x00";
-    let body: Vec<u8> = body.iter().copied().collect();
     // The series is 15 bytes: two references, a sample, a 4-byte field, an exemplar; the last 9 are a field of the request.
-    let shown = read(&body, Protocol::V2).expect("well-formed");
+    let shown = read(body, Protocol::V2).expect("well-formed");
     assert_eq!(
         shown,
         [(
-            std::vec![("a".to_string(), "b".to_string())],
-            std::vec![Sample { bits: 0, timestamp: 7 }],
+            alloc::vec![("a".to_string(), "b".to_string())],
+            alloc::vec![Sample { bits: 0, timestamp: 7 }],
             MetricType::Unknown
         )]
     );
@@ -315,10 +316,10 @@ fn reader_survives_any_damage() {
     let mut rng = fastrand::Rng::with_seed(13);
     let message = Request {
         symbols: ["", "__name__", "up", "job", "node"].map(String::from).to_vec(),
-        timeseries: std::vec![
+        timeseries: alloc::vec![
             TimeSeriesV2 {
-                labels_refs: std::vec![1, 2, 3, 4],
-                samples: std::vec![Sample { bits: 1 << 62, timestamp: 1_700_000_000_000 }],
+                labels_refs: alloc::vec![1, 2, 3, 4],
+                samples: alloc::vec![Sample { bits: 1 << 62, timestamp: 1_700_000_000_000 }],
                 metadata: Some(Metadata { kind: 1 }),
             };
             3

@@ -2,8 +2,8 @@ use super::*;
 use crate::remote_write::batch::MIN_BODY_BYTES;
 use crate::remote_write::response::{DropReason, Head, Verdict};
 use crate::remote_write::testkit::{Frames, Scrape, decode};
-use std::string::String;
-use std::vec::Vec;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 mod simulation;
 
@@ -49,7 +49,12 @@ impl Bench {
 
     fn replaying(config: SenderConfig, replay_until: u64) -> Self {
         Self {
-            sender: Sender::new(config, Identity::new(&[]), FrameNo(0), FrameNo(replay_until)),
+            sender: Sender::new(
+                config,
+                Identity::new(&[], crate::relabel::Relabel::default()),
+                FrameNo(0),
+                FrameNo(replay_until),
+            ),
             source: Frames::new(200),
             now: Instant(0),
         }
@@ -108,7 +113,7 @@ impl Bench {
 
     fn answer_written(&mut self, status: u16, written: u32) -> Verdict {
         let mut head = Head::new(status);
-        let count = std::format!("{written}");
+        let count = alloc::format!("{written}");
         head.header("X-Prometheus-Remote-Write-Samples-Written", count.as_bytes());
         self.answer_with(head)
     }
@@ -763,14 +768,11 @@ fn late_reports_without_a_request_change_nothing() {
     bench.poll();
     bench.answer(204);
     bench.sender.on_error(bench.now, ErrorKind::Timeout);
-    assert_eq!(
-        (bench.acknowledged(), *bench.sender.counters()),
-        (0, {
-            let mut expected = Counters::default();
-            expected.highest_timestamp_ms = EPOCH;
-            expected
-        })
-    );
+    let expected = Counters {
+        highest_timestamp_ms: EPOCH,
+        ..Counters::default()
+    };
+    assert_eq!((bench.acknowledged(), *bench.sender.counters()), (0, expected));
     assert_eq!(bench.send(), 15);
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::sample::STALE_NAN_BITS;
-use std::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet};
 
 const SERIES: u16 = 130;
 
@@ -65,7 +65,7 @@ impl Receiver {
         if protocol == Protocol::V2 {
             head.header(
                 "X-Prometheus-Remote-Write-Samples-Written",
-                std::format!("{written}").as_bytes(),
+                alloc::format!("{written}").as_bytes(),
             );
         }
         head
@@ -210,7 +210,12 @@ impl World {
         // The ring kept an acknowledgement that may be older.
         let kept = self.bench.acknowledged().saturating_sub(self.rng.u64(0..5));
         let until = FrameNo(self.bench.source.scrapes.len() as u64);
-        self.bench.sender = Sender::new(self.config, Identity::new(&[]), FrameNo(kept), until);
+        self.bench.sender = Sender::new(
+            self.config,
+            Identity::new(&[], crate::relabel::Relabel::default()),
+            FrameNo(kept),
+            until,
+        );
     }
 
     fn settle_counters(&mut self) {
@@ -222,7 +227,7 @@ impl World {
 
     /// Everything scraped, by series.
     fn expected(&self) -> BTreeMap<String, BTreeMap<i64, u64>> {
-        let mut identity = Identity::new(&[]);
+        let mut identity = Identity::new(&[], crate::relabel::Relabel::default());
         let mut frames = Frames::over_targets(SERIES, 3);
         frames.scrapes = self.bench.source.scrapes.clone();
         let mut batch = Batch::new(
@@ -316,7 +321,7 @@ fn what_a_receiver_refuses_is_lost_alone_and_counted() {
         for _ in 0..3 {
             let n = world.rng.u16(..60);
             let instance = ["box", "box1", "box2"][usize::from(n % 3)];
-            let labels = std::format!("__name__=metric_{n};instance={instance};job=node;n={n};");
+            let labels = alloc::format!("__name__=metric_{n};instance={instance};job=node;n={n};");
             world
                 .receiver
                 .stored
