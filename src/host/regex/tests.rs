@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::labels::Labels;
-use crate::relabel::{Scratch, Verdict};
+use crate::relabel::{Action, Scratch, Verdict};
 use alloc::string::{String, ToString};
 use alloc::vec;
 
