@@ -26,8 +26,8 @@ use std::path::Path;
 use heapless::Vec;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind,
-    connect, getsockname, listen, recv, send, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
+    acceptfrom_with, bind, connect, getsockname, listen, recv, send, shutdown, socket_with, sockopt,
 };
 
 use super::limits::{FAMILY_HEAD_START_MS, MAX_ADDRESSES, MIN_CONNECT_BUDGET_MS};
@@ -151,6 +151,15 @@ impl Socket {
             not_blocked(|| recv(&self.fd, &mut byte, RecvFlags::PEEK).map(|(read, _)| read)),
             Ok(None)
         )
+    }
+
+    /// Tells the peer that nothing more is sent; reading stays possible.
+    ///
+    /// # Errors
+    ///
+    /// The connection is gone already.
+    pub fn finish_writing(&self) -> io::Result<()> {
+        Ok(shutdown(&self.fd, Shutdown::Write)?)
     }
 
     /// Reads at least one byte; 0 = the peer has closed.

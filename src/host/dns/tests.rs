@@ -51,17 +51,26 @@ fn v4(last: u8) -> IpAddr {
     [10, 0, 0, last].into()
 }
 
+/// A port that is free for both protocols: truncated answers are asked for again over TCP.
+fn udp_and_tcp() -> (UdpSocket, Listener) {
+    loop {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback");
+        // Another test may hold the same number for UDP.
+        if let Ok(socket) = UdpSocket::bind(listener.address()) {
+            socket.set_nonblocking(true).expect("a socket");
+            return (socket, listener);
+        }
+    }
+}
+
 /// Runs `client` with a resolver whose only server answers each query with the messages `answer` gives.
 fn with_dns<T>(
     mut answer: impl FnMut(&Query) -> Vec<Vec<u8>>,
     resolv_conf: &str,
     client: impl AsyncFnOnce(&Resolver) -> T,
 ) -> T {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback");
-    socket.set_nonblocking(true).expect("a socket");
-    let server = socket.local_addr().expect("bound");
-    // The same port over TCP, for truncated answers.
-    let listener = Listener::bind(server).expect("loopback");
+    let (socket, listener) = udp_and_tcp();
+    let server = listener.address();
     let path = std::env::temp_dir().join(format!("tidegate-resolv-{}", server.port()));
     std::fs::write(&path, resolv_conf).expect("temp dir");
     let options = ResolverOptions {

@@ -14,6 +14,7 @@ use ureq_proto::http::{Request, Uri};
 use super::client::{Buffers, ClientStats};
 use super::error::{HttpError, Phase, RedirectError, is_disconnect};
 use super::head::{Abort, BodyAction, Receive, ResponseHead};
+use super::received::Received;
 use super::stream::Stream;
 use crate::host::gunzip::Gunzip;
 use crate::host::limits::{HTTP_DISCARD_BYTES, HTTP_RECEIVE_BYTES};
@@ -46,31 +47,6 @@ pub(super) struct Rules {
     pub(super) body_limit: u64,
 }
 
-/// The parts of the receive buffer that hold bytes not yet consumed.
-struct Received<'a> {
-    buf: &'a mut [u8],
-    from: usize,
-    to: usize,
-}
-
-impl Received<'_> {
-    fn bytes(&self) -> &[u8] {
-        self.buf.get(self.from..self.to).unwrap_or_default()
-    }
-
-    fn consume(&mut self, count: usize) {
-        self.from = (self.from + count).min(self.to);
-    }
-
-    /// The free end of the buffer, after moving what is left to its beginning.
-    fn room(&mut self) -> &mut [u8] {
-        self.buf.copy_within(self.from..self.to, 0);
-        self.to -= self.from;
-        self.from = 0;
-        self.buf.get_mut(self.to..).unwrap_or_default()
-    }
-}
-
 /// A stream with the buffers of one exchange.
 pub(super) struct Exchange<'a> {
     stream: &'a mut Stream,
@@ -89,11 +65,7 @@ impl<'a> Exchange<'a> {
         stats: &'a Cell<ClientStats>,
     ) -> Self {
         let Buffers { receive, work, gunzip } = buffers;
-        let received = Received {
-            buf: receive,
-            from: 0,
-            to: 0,
-        };
+        let received = Received::new(receive);
         Self {
             stream,
             received,
@@ -274,7 +246,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn note_received(&mut self, read: usize) {
-        self.received.to += read;
+        self.received.add(read);
         self.progress.answered.set(true);
     }
 

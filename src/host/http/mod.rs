@@ -11,6 +11,8 @@ mod client;
 mod error;
 mod exchange;
 mod head;
+mod received;
+mod server;
 mod stream;
 mod url;
 
@@ -18,6 +20,7 @@ pub use auth::{Authorization, Secret};
 pub use client::{Buffers, Client, ClientConfig, ClientStats, Header, Proxy, Request};
 pub use error::{HttpError, Phase, RedirectError};
 pub use head::{Abort, BodyAction, CaptureBody, Receive, ResponseHead};
+pub use server::{Response, ServerConfig, ServerRequest, serve};
 pub use url::{Scheme, Url, UrlError};
 
 /// Request methods the agent uses or answers.

@@ -2,6 +2,7 @@
 
 mod client;
 mod secure;
+mod server;
 
 use alloc::rc::Rc;
 use alloc::string::String;
