@@ -490,7 +490,6 @@ fn targets_that_cannot_be_scraped_say_why() {
             "ftp",
             "label __scheme__: found \"ftp\", expected http or https",
         ),
-        ("__unix_socket__", "/run/x", "__unix_socket__ is not supported"),
     ] {
         let targets = loaded
             .config

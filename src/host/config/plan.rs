@@ -11,6 +11,7 @@
 
 use super::{Config, MemoryLimit, Scheme, Targets};
 use crate::catalogue::Catalogue;
+use crate::host::limits::{HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES};
 use crate::limits::{MAX_LINE_BYTES, MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
 use crate::series::SeriesTable;
 use crate::value::codec::{Codec, CodecId};
@@ -45,9 +46,9 @@ const MIN_BODY_BYTES: usize = 32 * 1024;
 const SNAPPY_BYTES: usize = 34 * 1024 + 32 * 1024;
 
 /// Receive and send buffer of one exchange.
-const HTTP_BYTES: usize = 16 * 1024;
+const HTTP_BYTES: usize = HTTP_RECEIVE_BYTES + HTTP_SEND_BYTES;
 
-/// Window and decoder of one inflater, shared by all scrapes (deps.md §10).
+/// Window and decoder of one inflater (deps.md §10).
 const GUNZIP_BYTES: usize = 43_296;
 
 /// A TLS connection that is open (deps.md §2: 8.4 to 9.7 KB, resumption 4.5 to 7 KB more).
@@ -343,9 +344,9 @@ impl Config {
         if self.scrape_configs.iter().any(|job| job.enable_compression) {
             line(
                 "gunzip",
-                GUNZIP_BYTES,
+                n * GUNZIP_BYTES,
                 "scrape_configs.enable_compression",
-                "window and decoder, shared".into(),
+                format!("{n} x window and decoder"),
             );
         }
         let count = targets.active.len();
@@ -507,6 +508,7 @@ mod tests {
             scheme: Scheme::Http,
             address: HostPort::default(),
             path_and_query: String::new(),
+            unix_socket: None,
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
             limit_error: None,

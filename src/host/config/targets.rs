@@ -55,6 +55,8 @@ pub struct TargetSpec {
     pub address: HostPort,
     /// Path and query of the request line.
     pub path_and_query: String,
+    /// Path of the Unix socket to connect to instead of the address (SCR-118).
+    pub unix_socket: Option<String>,
     /// Time between two scrapes.
     pub interval: Duration,
     /// Deadline of one scrape.
@@ -311,9 +313,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
     if address.contains('/') {
         return Err(format!("{address:?} is not a valid hostname"));
     }
-    if !text(UNIX_SOCKET).is_empty() {
-        return Err(format!("{UNIX_SOCKET} is not supported"));
-    }
+    let unix_socket = (!text(UNIX_SOCKET).is_empty()).then(|| text(UNIX_SOCKET).to_string());
     let positive = |name: &str| match Duration::from_text(text(name)) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err(format!(
@@ -357,6 +357,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
         scheme,
         address: parsed,
         path_and_query,
+        unix_socket,
         interval,
         timeout,
         limit_error: None,
@@ -413,7 +414,7 @@ fn escape_query(text: &str, out: &mut String) {
 }
 
 /// Percent-encodes all bytes but unreserved ones and `also`.
-fn escape(text: &str, also: &[u8], out: &mut String) {
+pub(super) fn escape(text: &str, also: &[u8], out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) || also.contains(&byte) {
             out.push(char::from(byte));
