@@ -26,7 +26,7 @@
 //!
 //! # Limits and cost
 //!
-//! About 42 bytes per series plus the text arena, see [`Catalogue::ram_bytes`]; a text costs its length plus 3 bytes
+//! About 37 bytes per series plus the text arena, see [`Catalogue::ram_bytes`]; a text costs its length plus 3 bytes
 //! once. [`Catalogue::define`] and [`Catalogue::find`] cost a few hash probes; a definition may compact the arena
 //! (one `memmove` of it, amortised to 64 bytes per new byte). [`Catalogue::reclaim`] reads every entry, but only
 //! when it can free one. When full, calls fail with [`CatalogueFull`] and nothing is evicted.

@@ -22,7 +22,7 @@
 //!
 //! # Cost
 //!
-//! 48 bytes per target; every call reads all entries, which are at most [`MAX_TARGETS`].
+//! 40 bytes per target; every call reads all entries, which are at most [`MAX_TARGETS`].
 //!
 //! Sources: SCR-301 to SCR-307, SCR-953.
 
@@ -437,15 +437,24 @@ mod tests {
 
     #[test]
     fn a_step_during_a_scrape_is_obeyed_after_it() {
+        for step in [1_000, 5_000, 14_000] {
+            let mut schedule = Schedule::new(1);
+            schedule.clock(0, at(0));
+            let slot = settled(&mut schedule, 3);
+            schedule.due(slot).unwrap();
+            schedule.clock(step, slot + 1);
+            schedule.done(T, slot + 20);
+            let next = schedule.next_due().unwrap();
+            assert_eq!((next.0 + step as u64) % 15_000, 3);
+            assert!((7_500..22_500).contains(&next.since(slot)), "{step}");
+        }
+    }
+
+    #[test]
+    fn scr_305_a_late_start_is_aligned_to_the_newest_slot() {
         let mut schedule = Schedule::new(1);
-        schedule.clock(0, at(0));
         let slot = settled(&mut schedule, 3);
-        schedule.due(slot).unwrap();
-        schedule.clock(5_000, slot + 1);
-        schedule.done(T, slot + 20);
-        let next = schedule.next_due().unwrap();
-        assert_eq!((next.0 + 5_000) % 15_000, 3);
-        assert!((7_500..22_500).contains(&next.since(slot)));
+        assert_eq!(schedule.due(slot + 60_001).unwrap().time, slot + 60_000);
     }
 
     #[test]

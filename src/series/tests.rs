@@ -224,6 +224,22 @@ fn want_of_room_frees_failed_targets_and_what_the_ring_remembered() {
 }
 
 #[test]
+fn want_of_room_leaves_a_running_scrape_alone() {
+    let mut rig = Rig::new(3, 3);
+    let (other, third) = (TargetRef(1), TargetRef(2));
+    rig.scrape(T, &["a", "b"], true);
+    rig.scrape(T, &[], false);
+    rig.table.begin(T);
+    rig.sight(T, "a", true);
+    rig.scrape(other, &["c", "d"], false);
+    assert_eq!(rig.sight(T, "b", true), Sight::Known);
+    assert_eq!(rig.end(T, true), set(&[]));
+    assert_eq!(rig.catalogue.len(), 2);
+    assert_eq!(rig.scrape(third, &["c"], true), set(&[]));
+    assert_eq!(rig.scrape(T, &["a"], true), set(&["b"]));
+}
+
+#[test]
 fn scr_810_what_vanished_before_the_start_is_released_unmarked() {
     let mut rig = Rig::new(4, 4);
     for (index, name) in ["a", "b"].into_iter().enumerate() {

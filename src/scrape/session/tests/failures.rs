@@ -201,6 +201,38 @@ fn a_frame_never_holds_more_than_it_was_made_for() {
 }
 
 #[test]
+fn too_many_spellings_of_a_series_fail_the_scrape_and_spare_the_series() {
+    let mut rig = Rig::new(2);
+    rig.table = SeriesTable::new(2, 2, 4, 1);
+    let first = "a{x=\"1\",y=\"2\"} 1\nb 1\n";
+    rig.scrape(&target(), first);
+    let shot = rig.scrape(&target(), "a{y=\"2\",x=\"1\"} 1\n");
+    assert!(!shot.up && shot.error.contains("all 2 exposed texts"), "{}", shot.error);
+    assert_eq!(shot.stale.len(), 2, "a is still there to be marked");
+    rig.catalogue.reclaim(FrameNo(rig.frame + 1));
+    let shot = rig.scrape(&target(), first);
+    assert_eq!(shot.series(), ["a{job=\"j\",x=\"1\",y=\"2\"}", "b{job=\"j\"}"]);
+}
+
+#[test]
+fn no_more_series_are_tracked_than_markers_fit() {
+    let mut rig = Rig::new(4);
+    rig.session = session(1);
+    let mut target = target();
+    target.track_timestamps_staleness = true;
+    // The sample of b is refused, so the frame has room; both series would be tracked.
+    for (body, stale) in [
+        ("b 1 1000\n", 0),
+        ("b 1 1000\na 1 1000\n", 0),
+        ("# none\n", 1),
+        ("# none\n", 0),
+    ] {
+        assert_eq!(rig.scrape(&target, body).stale.len(), stale, "{body}");
+    }
+    assert_eq!(rig.reports.counters.markers_lost, 0);
+}
+
+#[test]
 fn a_series_longer_than_a_text_buffer_fails_the_scrape() {
     let mut rig = Rig::new(200);
     let shot = rig.scrape(&target(), &format!("m{{x=\"{}\"}} 1\n", "y".repeat(17_000)));
