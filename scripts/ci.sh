@@ -144,6 +144,8 @@ step_test() {
     read -r passed failed ignored < <(awk '
         /^test result:/ { passed += $4; failed += $6; ignored += $8 }
         END { print passed + 0, failed + 0, ignored + 0 }' "$log")
+    # Timing first: the totals are the run's closing line.
+    echo "=== test: $((SECONDS - step_begun)) s (at $((SECONDS - begun)) s)"
     echo
     echo "$passed passed, $failed failed, $ignored skipped"
     [ "$status" -eq 0 ] || return "$status"
@@ -162,7 +164,6 @@ for step in "$@"; do
     step_begun=$SECONDS
     echo
     echo "=== $step"
-    # The timing line of the last step would follow the test summary, so it is printed before the next step.
     "step_$step"
     [ "$step" = test ] || echo "=== $step: ok, $((SECONDS - step_begun)) s (at $((SECONDS - begun)) s)"
 done
