@@ -3,6 +3,7 @@
 //! Source: prometheus.md §4.3, RW-08.
 
 use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
+use super::plan::DEFAULT_SAMPLES_PER_SEND;
 use super::scrape::RelabelConfig;
 use super::url::Url;
 use super::value::{Duration, FromText, Labels, Named, Secret, words};
@@ -137,7 +138,7 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
-            max_samples_per_send: 2_000,
+            max_samples_per_send: DEFAULT_SAMPLES_PER_SEND,
             batch_send_deadline: Duration::default(),
             min_backoff: Duration::from_ms(30),
             max_backoff: Duration::from_secs(5),

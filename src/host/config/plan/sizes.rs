@@ -1,0 +1,150 @@
+//! Sizes of all pools, from the configuration: who builds a pool takes its size from here.
+
+use crate::host::config::{Config, ProtobufMessage, RemoteWrite, ScrapeConfig, Targets};
+use crate::limits::{MAX_LINE_BYTES, MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
+use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES};
+use crate::scrape::SessionSize;
+use crate::value::codec::CodecId;
+
+/// Bytes of names and label bodies per series, each text once. The exporters of flash.md §4.3 need 48 (node_exporter) to
+/// 63 (vmagent) for whole texts; names are shared between series.
+const TEXT_BYTES_PER_SERIES: usize = 64;
+
+/// Bytes a sample needs in staging until it is committed: twice the usual bytes on the ring, for full values at the start of a chunk.
+const STAGED_BYTES_PER_SAMPLE: usize = 2;
+
+/// Blocks of staging: at least one each for full values, differences, the dictionary and the frame being written.
+const STAGING_BLOCKS: core::ops::RangeInclusive<usize> = 4..=64;
+
+/// Uncompressed body per sample of a live batch, one sample per TimeSeries (flash.md §4.4: 46 bytes in 2.0 messages, 116 in 1.0,
+/// with shorter labels than some have). A body that is full ends the batch early: more requests, no loss.
+const BODY_BYTES_PER_SAMPLE_V2: usize = 64;
+/// See [`BODY_BYTES_PER_SAMPLE_V2`].
+const BODY_BYTES_PER_SAMPLE_V1: usize = 128;
+
+/// `max_samples_per_send` unless set.
+pub(in crate::host::config) const DEFAULT_SAMPLES_PER_SEND: u32 = 2_000;
+
+/// Most samples of a backlog request where `max_samples_per_send` is the default: grouped samples take 16 to 20 bytes
+/// before compression, so that many fill the same body.
+const BACKLOG_SAMPLES_PER_SEND: usize = 8_000;
+
+/// Sizes of the pools, derived from the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Series over all targets.
+    pub max_series: usize,
+    /// Exposed texts over all targets, those dropped by relabelling included.
+    pub max_texts: usize,
+    /// Bytes of names and label bodies in the catalogue.
+    pub text_bytes: usize,
+    /// Targets; all that the format allows, so that a reload may add some.
+    pub max_targets: usize,
+    /// Samples of the largest frame.
+    pub frame_samples: usize,
+    /// Scrapes in progress at the same time.
+    pub concurrent_scrapes: usize,
+    /// Blocks of staging.
+    pub staging_blocks: usize,
+    /// Codec of new segments: TC1 halves what TC0 writes (flash.md §4.2) for 3.6 KB of tables.
+    pub codec: CodecId,
+}
+
+impl Sizes {
+    /// The sizes for `config` with these targets.
+    #[must_use]
+    pub fn of(config: &Config, targets: &Targets) -> Self {
+        let max_series = (config.tidegate.memory.max_series as usize).min(MAX_SERIES);
+        let limit = |job: &ScrapeConfig| match job.sample_limit {
+            0 => max_series,
+            limit => max_series.min(limit as usize),
+        };
+        let drops = config
+            .scrape_configs
+            .iter()
+            .any(|job| !job.metric_relabel_configs.is_empty());
+        Self {
+            max_series,
+            // What relabelling drops is remembered as well, or it would be relabelled at every scrape.
+            max_texts: if drops {
+                2 * max_series
+            } else {
+                max_series + max_series / 8
+            },
+            text_bytes: max_series * TEXT_BYTES_PER_SERIES + MAX_SERIES_TEXT_BYTES,
+            max_targets: MAX_TARGETS,
+            frame_samples: config.scrape_configs.iter().map(limit).max().unwrap_or(max_series),
+            concurrent_scrapes: (config.tidegate.memory.max_concurrent_scrapes as usize)
+                .min(targets.active.len().max(1)),
+            staging_blocks: staging_blocks(config, targets, max_series),
+            codec: CodecId::Tc1,
+        }
+    }
+
+    /// Of a scrape in progress.
+    #[must_use]
+    pub const fn session(&self) -> SessionSize {
+        SessionSize {
+            line_bytes: MAX_LINE_BYTES,
+            max_samples: self.frame_samples,
+        }
+    }
+
+    /// Most samples of a request to `remote` while a backlog drains.
+    ///
+    /// Grouping pays from several scrapes of a series on (flash.md §4.4: 7.5 bytes a sample at 2,000, 4.3 at 10,000), so where the
+    /// operator keeps the default the backlog goes in larger requests. Another value is taken as the receiver's limit.
+    #[must_use]
+    pub const fn backlog_samples(&self, remote: &RemoteWrite) -> usize {
+        match remote.queue_config.max_samples_per_send {
+            DEFAULT_SAMPLES_PER_SEND => BACKLOG_SAMPLES_PER_SEND,
+            samples => samples as usize,
+        }
+    }
+
+    /// Of a batch for `remote`.
+    #[must_use]
+    pub fn batch_limits(&self, remote: &RemoteWrite) -> BatchLimits {
+        let live = remote.queue_config.max_samples_per_send as usize;
+        let bytes = match remote.protobuf_message {
+            Some(ProtobufMessage::V1) => BODY_BYTES_PER_SAMPLE_V1,
+            Some(ProtobufMessage::V2) | None => BODY_BYTES_PER_SAMPLE_V2,
+        };
+        BatchLimits {
+            samples: live.max(self.backlog_samples(remote)),
+            body_bytes: (live * bytes).max(MIN_BODY_BYTES),
+            max_series: self.max_series,
+            max_targets: self.max_targets,
+            frame_samples: self.frame_samples,
+        }
+    }
+}
+
+/// Enough for two flush intervals and one commit interval of scrapes at the fastest rate, within [`STAGING_BLOCKS`].
+fn staging_blocks(config: &Config, targets: &Targets, max_series: usize) -> usize {
+    let own = &config.tidegate;
+    let flush = config
+        .remote_write
+        .iter()
+        .map(|r| r.queue_config.batch_send_deadline.ms)
+        .max();
+    let hold_ms = own
+        .ring
+        .commit_interval
+        .ms
+        .max(2 * flush.unwrap_or(own.uplink.flush_interval.ms));
+    let interval_ms = targets
+        .active
+        .iter()
+        .map(|t| t.interval.ms)
+        .min()
+        .unwrap_or(config.global.scrape_interval.ms);
+    let scrapes = hold_ms.div_ceil(interval_ms.max(1)).saturating_add(1);
+    let samples = (max_series as u64).saturating_mul(scrapes);
+    let blocks = samples
+        .saturating_mul(STAGED_BYTES_PER_SAMPLE as u64)
+        .div_ceil(own.ring.block_size.bytes.max(1));
+    usize::try_from(blocks)
+        .unwrap_or(usize::MAX)
+        .clamp(*STAGING_BLOCKS.start(), *STAGING_BLOCKS.end())
+}
