@@ -52,8 +52,6 @@ pub enum RedirectError {
     TooMany,
     /// The location is missing or is not a URL.
     Location,
-    /// The location is `https` and no TLS settings were given.
-    NeedsTls,
 }
 
 /// Why a request failed.
@@ -100,6 +98,8 @@ pub enum HttpError {
     Aborted,
     /// A redirect could not be followed.
     Redirect(RedirectError),
+    /// The URL, or a redirect, is https and there are no TLS settings.
+    NeedsTls,
     /// A file with a secret cannot be read.
     Secret {
         /// The file.
@@ -122,7 +122,7 @@ impl HttpError {
             Self::Connect(_) => "connect",
             Self::Proxy { .. } => "proxy",
             Self::Tls(error) if error.is_certificate() => "tls_certificate",
-            Self::Tls(_) => "tls",
+            Self::Tls(_) | Self::NeedsTls => "tls",
             Self::Timeout(_) => "timeout",
             Self::Eof(_) | Self::Io { .. } => "connection_lost",
             Self::Protocol(_) => "protocol",
@@ -185,7 +185,7 @@ impl fmt::Display for HttpError {
             Self::Aborted => f.write_str("response refused"),
             Self::Redirect(RedirectError::TooMany) => f.write_str("stopped after 10 redirects"),
             Self::Redirect(RedirectError::Location) => f.write_str("redirect without a valid location"),
-            Self::Redirect(RedirectError::NeedsTls) => f.write_str("redirect to https without TLS settings"),
+            Self::NeedsTls => f.write_str("https without TLS settings"),
             Self::Secret { path, error } => write!(f, "read secret {}: {error}", path.display()),
             Self::BadHeader => f.write_str("header name or value has a byte that HTTP does not allow"),
             Self::TableFull(full) => full.fmt(f),

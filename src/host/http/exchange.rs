@@ -11,7 +11,7 @@ use ureq_proto::client::state::{RecvBody, RecvResponse, Redirect};
 use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, RedirectAuthHeaders, SendRequestResult};
 use ureq_proto::http::{Request, Uri};
 
-use super::client::{Buffers, ClientStats};
+use super::config::{Buffers, ClientStats};
 use super::error::{HttpError, Phase, RedirectError, is_disconnect};
 use super::head::{Abort, BodyAction, Receive, ResponseHead};
 use super::received::Received;

@@ -8,6 +8,7 @@
 
 mod auth;
 mod client;
+mod config;
 mod error;
 mod exchange;
 mod head;
@@ -17,7 +18,8 @@ mod stream;
 mod url;
 
 pub use auth::{Authorization, Secret};
-pub use client::{Buffers, Client, ClientConfig, ClientStats, Header, Proxy, Request};
+pub use client::Client;
+pub use config::{Buffers, ClientConfig, ClientStats, Header, Proxy, Request};
 pub use error::{HttpError, Phase, RedirectError};
 pub use head::{Abort, BodyAction, CaptureBody, Receive, ResponseHead};
 pub use server::{Response, ServerConfig, ServerRequest, serve};

@@ -23,7 +23,7 @@ mod reactor;
 mod signals;
 
 pub use clock::{BootId, ClockState, boot_id, clock_state, now, unix_now};
-pub use reactor::{Interest, Ready, Sleep, TableFull, TimeoutError, ready, sleep_until, timeout_at};
+pub use reactor::{Interest, Ready, Sleep, TableFull, Timeout, TimeoutError, ready, sleep_until, timeout_at};
 pub use signals::{Signal, Signals};
 
 #[cfg(test)]

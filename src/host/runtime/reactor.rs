@@ -9,11 +9,13 @@ use core::fmt;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use heapless::Vec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::clock::{now, now_ns};
 use crate::clock::Instant;
@@ -310,15 +312,42 @@ impl Drop for Sleep {
 ///
 /// [`TimeoutError::Elapsed`] when the deadline passed before the future was done. The future is polled
 /// first: one that is already done wins over a deadline already passed.
-pub async fn timeout_at<T>(deadline: Instant, future: impl Future<Output = T>) -> Result<T, TimeoutError> {
-    smol::future::or(async { Ok(future.await) }, async {
-        match sleep_until(deadline).await {
-            Ok(()) => Err(TimeoutError::Elapsed),
-            Err(full) => Err(TimeoutError::TableFull(full)),
-        }
-    })
-    .await
+pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        sleep: sleep_until(deadline),
+    }
 }
+
+/// Future of [`timeout_at`]. A struct rather than an `async fn`, which would hold `future` twice: once as
+/// its argument and once while it waits.
+#[must_use]
+pub struct Timeout<F> {
+    future: F,
+    sleep: Sleep,
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, TimeoutError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // SAFETY: `future` is pinned with `self`: nothing moves out of it, `Timeout` has no `Drop` of its own
+        // and is `Unpin` only if `F` is. `sleep` is `Unpin`.
+        let (future, sleep) = unsafe {
+            let this = self.get_unchecked_mut();
+            (Pin::new_unchecked(&mut this.future), Pin::new(&mut this.sleep))
+        };
+        if let Poll::Ready(value) = future.poll(cx) {
+            return Poll::Ready(Ok(value));
+        }
+        sleep
+            .poll(cx)
+            .map(|slept| Err(slept.err().map_or(TimeoutError::Elapsed, TimeoutError::TableFull)))
+    }
+}
+
+/// Pause after poll(2) itself failed.
+const FAILED_POLL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long [`turn`] may sleep.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -362,9 +391,15 @@ impl Reactor {
             let _ = fds.push(PollFd::from_borrowed_fd(fd, slot.interest.flags()));
             let _ = slots.push(slot);
         }
-        // EINTR and ENOMEM leave every result empty: the loop comes round again.
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return;
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return,
+            Err(_) => {
+                // No memory, or more descriptors than the process may have: nothing was waited for, and
+                // coming round at once would spin.
+                std::thread::sleep(FAILED_POLL_PAUSE);
+                return;
+            }
         }
         for (fd, slot) in fds.iter().zip(slots.iter_mut()) {
             slot.fired = fd.revents();

@@ -3,18 +3,18 @@
 //! Nothing here resolves names or blocks. A [`Socket`] is a connected stream, TCP or Unix; reading and
 //! writing come as `try_` calls, which answer `None` where a blocking socket would wait, and as futures.
 //!
-//! Limits: [`MAX_ADDRESSES`] addresses are tried per connection, at most two at a time.
+//! Limits: [`MAX_ADDRESSES`](super::limits::MAX_ADDRESSES) addresses are tried per connection, at most two at a time.
 //! Hostile input: a peer that accepts and never answers costs nothing but the caller's deadline.
 //!
 //! Sources: connect(2), RFC 8305 (family fallback, as in Go's dialer).
 
+mod dial;
+
+pub use dial::{ConnectError, connect_any};
+
 use alloc::rc::Rc;
 use core::cell::Cell;
-use core::fmt;
-use core::future::{Future, poll_fn};
 use core::net::SocketAddr;
-use core::pin::{Pin, pin};
-use core::task::Poll;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,16 +23,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use heapless::Vec;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType,
     acceptfrom_with, bind, connect, getsockname, listen, recv, send, shutdown, socket_with, sockopt,
 };
 
-use super::limits::{FAMILY_HEAD_START_MS, MAX_ADDRESSES, MIN_CONNECT_BUDGET_MS};
-use super::runtime::{Interest, TimeoutError, now, ready, sleep_until, timeout_at};
-use crate::clock::Instant;
+use super::runtime::{Interest, now, ready, sleep_until};
 
 /// Connections the kernel holds for us until they are accepted; beyond it clients retry.
 const LISTEN_BACKLOG: i32 = 8;
@@ -240,143 +237,6 @@ async fn finish_connect(fd: &OwnedFd, started: Result<(), Errno>) -> io::Result<
     }
 }
 
-/// None of a name's addresses could be connected to.
-#[derive(Debug)]
-pub struct ConnectError {
-    /// The address that failed in the most telling way; `None` when there was no address.
-    pub address: Option<SocketAddr>,
-    /// Why. `TimedOut` when the address's share of the deadline ran out.
-    pub error: io::Error,
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => write!(f, "connect {address}: {}", self.error),
-            None => write!(f, "connect: {}", self.error),
-        }
-    }
-}
-
-impl core::error::Error for ConnectError {}
-
-impl ConnectError {
-    /// "Unreachable" says only that this machine lacks a family; any other failure tells more.
-    fn or_more_telling(self, other: Self) -> Self {
-        let unreachable = matches!(
-            other.error.kind(),
-            io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable
-        );
-        if unreachable || other.address.is_none() {
-            self
-        } else {
-            other
-        }
-    }
-}
-
-/// Connects to the first of `addresses` that answers.
-///
-/// Addresses of the first one's family are tried one after the other, each with half of the time left;
-/// the other family starts beside them after [`FAMILY_HEAD_START_MS`] or as soon as they have failed.
-///
-/// # Errors
-///
-/// [`ConnectError`] when none answered before `deadline`.
-pub async fn connect_any(
-    addresses: &[SocketAddr],
-    options: SocketOptions,
-    deadline: Instant,
-) -> Result<(Socket, SocketAddr), ConnectError> {
-    let mut preferred: Vec<SocketAddr, MAX_ADDRESSES> = Vec::new();
-    let mut other: Vec<SocketAddr, MAX_ADDRESSES> = Vec::new();
-    for address in addresses.iter().take(MAX_ADDRESSES) {
-        let same = addresses
-            .first()
-            .is_some_and(|first| first.is_ipv4() == address.is_ipv4());
-        // At most MAX_ADDRESSES are looked at, so each list has room.
-        let _ = if same {
-            preferred.push(*address)
-        } else {
-            other.push(*address)
-        };
-    }
-    let mut first = pin!(connect_in_turn(&preferred, options, deadline));
-    if other.is_empty() {
-        return first.await;
-    }
-    let second = connect_in_turn(&other, options, deadline);
-    match timeout_at(now() + FAMILY_HEAD_START_MS, first.as_mut()).await {
-        Ok(Ok(connected)) => Ok(connected),
-        Ok(Err(failed)) => second.await.map_err(|error| failed.or_more_telling(error)),
-        Err(_) => first_success(first, pin!(second)).await,
-    }
-}
-
-type Connected = Result<(Socket, SocketAddr), ConnectError>;
-
-/// Runs both until one connects; the failure of both is the more telling one.
-async fn first_success(
-    mut first: Pin<&mut impl Future<Output = Connected>>,
-    mut second: Pin<&mut impl Future<Output = Connected>>,
-) -> Connected {
-    let mut failures: (Option<ConnectError>, Option<ConnectError>) = (None, None);
-    poll_fn(|cx| {
-        if failures.0.is_none()
-            && let Poll::Ready(done) = first.as_mut().poll(cx)
-        {
-            match done {
-                Ok(connected) => return Poll::Ready(Ok(connected)),
-                Err(error) => failures.0 = Some(error),
-            }
-        }
-        if failures.1.is_none()
-            && let Poll::Ready(done) = second.as_mut().poll(cx)
-        {
-            match done {
-                Ok(connected) => return Poll::Ready(Ok(connected)),
-                Err(error) => failures.1 = Some(error),
-            }
-        }
-        match (failures.0.take(), failures.1.take()) {
-            (Some(first), Some(second)) => Poll::Ready(Err(first.or_more_telling(second))),
-            waiting => {
-                failures = waiting;
-                Poll::Pending
-            }
-        }
-    })
-    .await
-}
-
-async fn connect_in_turn(addresses: &[SocketAddr], options: SocketOptions, deadline: Instant) -> Connected {
-    let mut failed = ConnectError {
-        address: None,
-        error: io::ErrorKind::AddrNotAvailable.into(),
-    };
-    for (index, address) in addresses.iter().enumerate() {
-        let last = index + 1 == addresses.len();
-        let error = match timeout_at(address_deadline(deadline, last), Socket::connect(*address, options)).await {
-            Ok(Ok(socket)) => return Ok((socket, *address)),
-            Ok(Err(error)) => error,
-            Err(TimeoutError::Elapsed) => io::ErrorKind::TimedOut.into(),
-            Err(TimeoutError::TableFull(full)) => full.into(),
-        };
-        failed = failed.or_more_telling(ConnectError {
-            address: Some(*address),
-            error,
-        });
-    }
-    Err(failed)
-}
-
-/// The last address gets all the time left, an earlier one half of it.
-fn address_deadline(deadline: Instant, last: bool) -> Instant {
-    let now = now();
-    let half = now + (deadline.since(now) / 2).max(MIN_CONNECT_BUDGET_MS);
-    if last { deadline } else { half.min(deadline) }
-}
-
 /// A listening TCP socket.
 #[derive(Debug)]
 pub struct Listener {
@@ -463,100 +323,4 @@ pub async fn pause(ms: u64) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-    fn run<T>(main: impl Future<Output = T>) -> T {
-        super::super::runtime::run(&smol::LocalExecutor::new(), main)
-    }
-
-    fn loopback() -> Listener {
-        Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback")
-    }
-
-    /// A loopback port nobody listens on.
-    fn closed_port() -> SocketAddr {
-        loopback().address()
-    }
-
-    /// TEST-NET-1 (RFC 5737): never answers, or is unreachable at once where there is no route.
-    const BLACK_HOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
-
-    #[test]
-    fn bytes_travel_both_ways_and_close_is_seen() {
-        let listener = loopback();
-        run(smol::future::zip(
-            async {
-                let (server, peer) = listener.accept().await.expect("accept");
-                assert!(peer.is_some());
-                let mut buf = [0; 8];
-                assert_eq!(server.read(&mut buf).await.expect("read"), 4);
-                server.write_all(b"pong").await.expect("write");
-            },
-            async {
-                let client = Socket::connect(listener.address(), SocketOptions::default())
-                    .await
-                    .expect("connect");
-                assert!(client.is_quiet());
-                client.write_all(b"ping").await.expect("write");
-                let mut buf = [0; 8];
-                assert_eq!(client.read(&mut buf).await.expect("read"), 4);
-                assert_eq!(client.read(&mut buf).await.expect("read"), 0);
-                assert!(!client.is_quiet());
-            },
-        ));
-    }
-
-    #[test]
-    fn refused_connection_names_the_address() {
-        let address = closed_port();
-        let error = run(connect_any(&[address], SocketOptions::default(), now() + 2_000)).expect_err("closed");
-        assert_eq!(error.error.kind(), io::ErrorKind::ConnectionRefused);
-        assert!(
-            error.to_string().starts_with(&format!("connect {address}: ")),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn the_next_address_is_tried_and_the_other_family_too() {
-        let listener = loopback();
-        let options = SocketOptions {
-            receive_buffer_bytes: Some(8192),
-            send_buffer_bytes: Some(8192),
-        };
-        let closed = closed_port();
-        let v6_closed = SocketAddr::from((Ipv6Addr::LOCALHOST, closed.port()));
-        for list in [[closed, listener.address()], [v6_closed, listener.address()]] {
-            let (_, reached) = run(connect_any(&list, options, now() + 2_000)).expect("second address answers");
-            assert_eq!(reached, listener.address());
-        }
-    }
-
-    #[test]
-    fn the_deadline_bounds_a_silent_address() {
-        let start = now();
-        let error = run(connect_any(&[BLACK_HOLE], SocketOptions::default(), start + 60)).expect_err("black hole");
-        assert!(now().since(start) < 1_000);
-        assert_eq!(error.address, Some(BLACK_HOLE));
-    }
-
-    #[test]
-    fn no_address_is_an_error() {
-        let error = run(connect_any(&[], SocketOptions::default(), now() + 10)).expect_err("nothing to try");
-        assert_eq!(error.address, None);
-    }
-
-    #[test]
-    fn notifications_reach_an_abstract_socket() {
-        let name = format!("tidegate-test-{}", std::process::id());
-        let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("short name");
-        let receiver = UnixDatagram::bind_addr(&address).expect("bind");
-        let sender = notify_socket(OsStr::new(&format!("@{name}"))).expect("connect");
-        sender.send(b"READY=1").expect("send");
-        let mut buf = [0; 16];
-        let read = receiver.recv(&mut buf).expect("receive");
-        assert_eq!(&buf[..read], b"READY=1");
-    }
-}
+mod tests;
