@@ -523,14 +523,17 @@ fn server_that_never_answers_or_drips_meets_the_deadline() {
 #[test]
 fn early_answer_stops_the_sending() {
     with_server(
-        async |_, mut peer: Peer| {
+        async |connection, mut peer: Peer| {
+            if connection > 0 {
+                return serving(ok("next"), false)(connection, peer).await;
+            }
             let mut buf = [0; 1024];
             let _ = peer.read(&mut buf).await;
             peer.send("HTTP/1.1 100 Continue\r\n\r\n").await;
             let _ = peer.read(&mut buf).await;
             peer.send("HTTP/1.1 413 Payload Too Large\r\nContent-Length: 3\r\n\r\nbig")
                 .await;
-            crate::host::net::pause(500).await;
+            crate::host::net::pause(100).await;
         },
         async |address| {
             let body = vec![7; 16 << 20];
@@ -541,6 +544,9 @@ fn early_answer_stops_the_sending() {
                 (413, b"big".as_slice())
             );
             assert!(client.stats().body_bytes_sent < body.len() as u64);
+            // Half a body was sent: whatever follows on that connection would be taken for its rest.
+            assert_eq!(fetch(&mut client, &get()).await.1.body, b"next");
+            assert_eq!((client.stats().connections, client.stats().repeated), (2, 0));
         },
     );
 }
