@@ -10,8 +10,9 @@
 //! - a POST is never redirected: its 3xx answer goes to the caller;
 //! - credentials go to the configured host alone, and never over plain HTTP when the URL is https.
 //!
-//! Memory: a client is about 0.5 KiB and its connection's (TLS: about 10 KiB, 64 KiB at worst); [`Buffers`]
-//! says its own. The protocol engine allocates about 2 KiB per request and frees it.
+//! Memory: a client is about 0.7 KiB and its connection's (TLS: about 10 KiB, 64 KiB at worst), the future
+//! of a running request 4.3 KiB (x86_64); [`Buffers`] says its own. The protocol engine makes about 17
+//! allocations per request, some 2 KiB, and frees them.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
