@@ -414,7 +414,11 @@ fn arbitrary_bytes_never_panic() {
         // Bytes that are no text end before the parser; they are tested with real files.
         let text = String::from_utf8_lossy(&bytes);
         match Config::from_text(&text, "/nowhere/tidegate.yml") {
-            Ok(loaded) => drop(loaded.config.targets(&mut no_rules)),
+            Ok(loaded) => {
+                drop(loaded.config.expand());
+                let dump = yaml(&loaded.config);
+                assert!(Config::from_text(&dump, "/nowhere/tidegate.yml").is_ok(), "{dump}");
+            }
             Err(error) => {
                 refused += 1;
                 assert!(!error.to_string().is_empty());
