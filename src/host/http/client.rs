@@ -11,8 +11,8 @@
 //! - credentials go to the configured host alone, and never over plain HTTP when the URL is https.
 //!
 //! Memory: a client is about 0.7 KiB and its connection's (TLS: about 10 KiB, 64 KiB at worst), the future
-//! of a running request 4.3 KiB (x86_64); [`Buffers`] says its own. The protocol engine makes about 17
-//! allocations per request, some 2 KiB, and frees them.
+//! of a running request 4.3 KiB (x86_64); [`Buffers`] says its own. The protocol engine allocates about 2 KiB
+//! per request and frees it: 17 allocations over plain HTTP, a server of this crate at the other end included.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
