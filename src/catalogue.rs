@@ -34,7 +34,7 @@
 //! Power loss leaves nothing here: the ring rebuilds a catalogue from its dictionary records with
 //! [`Catalogue::define_at`].
 
-mod bits;
+pub(crate) mod bits;
 mod interner;
 mod probe;
 
@@ -385,6 +385,12 @@ impl Catalogue {
     #[must_use]
     pub fn next_dirty(&self, from: usize) -> Option<SeriesRef> {
         self.dirty.next_set(from).map(|index| SeriesRef(index as u16))
+    }
+
+    /// Whether the definition of `s` is not in the open segment.
+    #[must_use]
+    pub fn is_dirty(&self, s: SeriesRef) -> bool {
+        self.dirty.has(usize::from(s.0))
     }
 
     /// The definition of `s` is in the open segment.

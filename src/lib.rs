@@ -51,3 +51,4 @@ pub mod sample;
 pub mod scrape;
 pub mod series;
 pub mod value;
+pub mod wal;

@@ -1,0 +1,77 @@
+//! Wall-clock offsets of the boots whose frames are on the ring.
+//!
+//! Frames carry boot time. What is latest known of a boot's offset, from START and CLOCK records or from the host,
+//! turns it into wall time. 64 boots of 32 bytes; beyond that the one noted first is forgotten, and its frames read
+//! without wall time until its records are read again.
+
+use super::record::{ClockSource, UNKNOWN_MS};
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    boot: u32,
+    offset_ms: i64,
+    at_ms: u64,
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Boots {
+    known: heapless::Deque<Known, 64>,
+    /// Largest wall time seen, 0 if none.
+    pub(crate) latest_ms: i64,
+}
+
+impl Boots {
+    /// Notes that at `mono_ms` of `boot` it was `wall_ms`. The statement latest in the boot holds.
+    pub(crate) fn note(&mut self, boot: u32, mono_ms: u64, wall_ms: i64, source: u8) {
+        if wall_ms == UNKNOWN_MS || ClockSource::from_byte(source) == ClockSource::None {
+            return;
+        }
+        self.latest_ms = self.latest_ms.max(wall_ms);
+        let offset_ms = wall_ms.wrapping_sub(mono_ms as i64);
+        if let Some(known) = self.known.iter_mut().find(|known| known.boot == boot) {
+            if mono_ms >= known.at_ms {
+                (known.offset_ms, known.at_ms) = (offset_ms, mono_ms);
+            }
+            return;
+        }
+        if self.known.is_full() {
+            self.known.pop_front();
+        }
+        let _ = self.known.push_back(Known {
+            boot,
+            offset_ms,
+            at_ms: mono_ms,
+        });
+    }
+
+    /// Wall time of `time_ms` of `boot`.
+    pub(crate) fn unix_ms(&self, boot: u32, time_ms: u64) -> Option<i64> {
+        let known = self.known.iter().find(|known| known.boot == boot)?;
+        Some(known.offset_ms.wrapping_add(time_ms as i64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_statement_of_a_boot_holds_and_old_boots_make_room() {
+        let mut boots = Boots::default();
+        boots.note(1, 100, UNKNOWN_MS, 2);
+        boots.note(1, 100, 5_000, 0);
+        assert_eq!(boots.unix_ms(1, 0), None);
+        boots.note(1, 100, 5_100, 2);
+        boots.note(1, 50, 9_999, 2);
+        assert_eq!(boots.unix_ms(1, 200), Some(5_200));
+        boots.note(1, 300, 6_300, 2);
+        assert_eq!(boots.unix_ms(1, 0), Some(6_000));
+        for boot in 2..66 {
+            boots.note(boot, 0, 1, 1);
+        }
+        assert_eq!(boots.unix_ms(1, 0), None);
+        assert_eq!(boots.unix_ms(65, 1), Some(2));
+        assert_eq!(boots.latest_ms, 9_999);
+    }
+}

@@ -1,0 +1,731 @@
+//! Formatting, and finding head, tail and state again after anything.
+//!
+//! Mount reads one block of every slot (up to three where the first is damaged) and the head slot twice. It writes
+//! nothing, and never fails for content: at worst it starts an empty ring with everything counted as damaged. It
+//! refuses a medium that was not formatted, has another shape or needs what this version does not know.
+
+use super::boots::Boots;
+use super::commit::{Head, Opening, Round};
+use super::config::{Boot, FormatError, MountError, MountReport, RingConfig};
+use super::counters::{Counters, Loss, Reason};
+use super::dictionary::{self, DictHead};
+use super::format::{
+    EraseHeader, Geometry, KNOWN_INCOMPAT, MAJOR, MINOR, Medium, SUPERBLOCK_BYTES, SUPERBLOCK_SPACE, Superblock,
+    block_seed, flag, payload,
+};
+use super::frame_coding::{Encoder, Tally, max_frame_bytes};
+use super::reader::Reader;
+use super::record::{self, Ack, Clock, RecordFault, SegmentHeader, Start, Target, kind};
+use super::segment::{Dictionary, DictionaryCheck, Flash, Index, Item, Stream};
+use super::slots::{Slot, Slots, State};
+use super::staging::Staging;
+use super::storage::{Storage, SuperblockCopy};
+use super::writer::Chunk;
+use super::{FRAME_NO_SKIP, Remote, Ring, Scratch, Spare, WrittenOff, boot_key};
+use crate::catalogue::Catalogue;
+use crate::catalogue::bits::Bits;
+use crate::clock::Instant;
+use crate::frame::FrameNo;
+use crate::value::codec::CodecId;
+use crate::value::varint::Cursor;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// Blocks tried for a segment header: a first block that failed is written again behind.
+const HEADER_BLOCKS: u32 = 3;
+
+/// Makes a ring of everything the medium has: whatever was there is gone.
+///
+/// A file or block device gets two superblocks, and the first block of each slot blanked; a write-once medium has every slot
+/// erased. Syncs.
+///
+/// # Errors
+/// [`FormatError`].
+pub fn format<S: Storage>(
+    storage: &mut S,
+    uuid: [u8; 16],
+    created_ms: i64,
+    label: &str,
+) -> Result<(), FormatError<S::Error>> {
+    let geometry = storage.geometry();
+    if !geometry.is_valid() {
+        return Err(FormatError::Geometry);
+    }
+    let mut block = vec![0xff; geometry.block_bytes as usize];
+    for slot in 0..geometry.slots {
+        if storage.is_bad(slot) {
+            continue;
+        }
+        match geometry.medium {
+            Medium::Rewritable => {
+                // Old blocks carry another identity and fail their checksum; blanking says "never written".
+                block.fill(0);
+                storage
+                    .write(geometry.block(slot, 0), &block)
+                    .map_err(FormatError::Storage)?;
+            }
+            Medium::WriteOnce => {
+                let at = geometry.block(slot, 0);
+                let worn = match storage.read(at, &mut block) {
+                    Ok(()) => EraseHeader::parse(&block).map_or(0, |header| header.erase_count),
+                    Err(_) => 0,
+                };
+                let header = EraseHeader {
+                    uuid,
+                    geometry,
+                    slot,
+                    erase_count: worn.saturating_add(1),
+                };
+                storage.erase(slot).map_err(FormatError::Storage)?;
+                header.emit(&mut block);
+                storage.write(at, &block).map_err(FormatError::Storage)?;
+            }
+        }
+    }
+    storage.sync().map_err(FormatError::Storage)?;
+    let mut name = [0; 32];
+    for (to, from) in name.iter_mut().zip(label.bytes()) {
+        *to = from;
+    }
+    let superblock = Superblock {
+        major: MAJOR,
+        minor: MINOR,
+        incompat: 0,
+        ro_compat: 0,
+        compat: 0,
+        uuid,
+        geometry,
+        first_offset: SUPERBLOCK_SPACE,
+        created_ms,
+        label: name,
+    };
+    let mut bytes = [0; SUPERBLOCK_BYTES];
+    superblock.emit(&mut bytes);
+    for copy in [SuperblockCopy::First, SuperblockCopy::Last] {
+        storage.write_superblock(copy, &bytes).map_err(FormatError::Storage)?;
+    }
+    storage.sync().map_err(FormatError::Storage)
+}
+
+/// Who a medium says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) uuid: [u8; 16],
+    pub(crate) geometry: Geometry,
+    pub(crate) major: u16,
+    pub(crate) incompat: u32,
+}
+
+/// Finds the identity: superblock A, B, any erase header, any segment header.
+pub(crate) fn identify<S: Storage>(storage: &mut S) -> Option<Identity> {
+    let mut bytes = [0; SUPERBLOCK_BYTES];
+    for copy in [SuperblockCopy::First, SuperblockCopy::Last] {
+        if let Ok(true) = storage.read_superblock(copy, &mut bytes)
+            && let Ok(superblock) = Superblock::parse(&bytes)
+        {
+            return Some(Identity {
+                uuid: superblock.uuid,
+                geometry: superblock.geometry,
+                major: superblock.major,
+                incompat: superblock.incompat,
+            });
+        }
+    }
+    let geometry = storage.geometry();
+    let mut block = vec![0; geometry.block_bytes as usize];
+    for slot in 0..geometry.slots {
+        for index in 0..2 {
+            if storage.read(geometry.block(slot, index), &mut block).is_err() {
+                continue;
+            }
+            if let Ok(header) = EraseHeader::parse(&block) {
+                return Some(Identity {
+                    uuid: header.uuid,
+                    geometry: header.geometry,
+                    major: MAJOR,
+                    incompat: 0,
+                });
+            }
+            if let Some(header) = unproven_header(&block, slot) {
+                return Some(Identity {
+                    uuid: header.uuid,
+                    geometry,
+                    major: MAJOR,
+                    incompat: 0,
+                });
+            }
+        }
+    }
+    None
+}
+
+/// A segment header that names the identity its own checksum needs.
+fn unproven_header(block: &[u8], slot: u32) -> Option<SegmentHeader> {
+    let mut cursor = Cursor::new(block.get(super::format::BLOCK_HEADER_BYTES..)?);
+    if cursor.u8().ok()? != kind::SEGMENT {
+        return None;
+    }
+    let len = usize::try_from(cursor.u64().ok()?).ok()?;
+    let header: SegmentHeader = record::parse(cursor.bytes(len).ok()?).ok()?;
+    super::format::BlockHeader::parse(block, block_seed(&header.uuid, slot)).ok()?;
+    Some(header)
+}
+
+/// Payload bytes of the longest record that is written or read.
+pub(crate) fn record_bytes(config: &RingConfig, geometry: &Geometry) -> usize {
+    max_frame_bytes(config.codec, config.max_frame_samples)
+        .min(geometry.segment_bytes() as usize / 2)
+        .max(raw_bytes(config) + record::MAX_CONTROL_BYTES)
+}
+
+/// Bytes of a DICT record's entries: any one text fits.
+pub(crate) const fn raw_bytes(config: &RingConfig) -> usize {
+    let text = if config.text_bytes < dictionary::MAX_TEXT {
+        config.text_bytes
+    } else {
+        dictionary::MAX_TEXT
+    };
+    // Labels of a target are text as well; type, prefix, suffix and length go in front.
+    text + 64
+}
+
+/// Blocks for control records: one full DICT record behind a segment header and eight acknowledgements.
+pub(crate) fn control_blocks(config: &RingConfig, geometry: &Geometry) -> usize {
+    (raw_bytes(config) + 2 * record::MAX_CONTROL_BYTES)
+        .div_ceil(geometry.payload_bytes())
+        .max(2)
+}
+
+/// What the head segment said.
+struct HeadScan {
+    next: FrameNo,
+    frames: u64,
+    samples: u64,
+    dictionary: DictionaryCheck,
+    /// Of the last START.
+    config_crc: Option<u32>,
+    acks: heapless::Vec<(u32, FrameNo), { crate::limits::MAX_REMOTES }>,
+    unknown: bool,
+}
+
+impl<S: Storage> Ring<S> {
+    /// Mounts a ring. Reads only; allocates everything the ring will ever need.
+    ///
+    /// `catalogue` is filled with the definitions of the head segment if they can go on being used, else cleared. The caller
+    /// then sets the labels of its targets and releases the series that no longer exist.
+    ///
+    /// # Errors
+    /// [`MountError`]; nothing was changed.
+    pub fn mount(
+        mut storage: S,
+        config: RingConfig,
+        boot: Boot,
+        catalogue: &mut Catalogue,
+    ) -> Result<(Self, MountReport), MountError> {
+        let identity = identify(&mut storage).ok_or(MountError::NotFormatted)?;
+        check(&identity, &storage.geometry(), &config)?;
+        let mut ring = Self::empty(storage, identity, config, boot);
+        let mut report = MountReport {
+            slots: identity.geometry.slots,
+            ..MountReport::default()
+        };
+        let newest = ring.scan_slots(&mut report);
+        ring.take_over(newest.as_ref());
+        catalogue.clear();
+        if ring.slots.last_seq > 0 {
+            ring.scan_head(newest.as_ref(), catalogue, &mut report);
+        } else {
+            ring.next = FrameNo(newest.map_or(0, |header| header.frame_no));
+        }
+        ring.found_next = ring.next;
+        ring.flash_next = ring.next;
+        // Frames may have been acknowledged that never reached flash: their numbers are used up as well.
+        ring.next = ring
+            .remotes
+            .iter()
+            .fold(ring.next, |next, remote| next.max(remote.acknowledged));
+        if report.segments + report.headless_slots + report.foreign_segments > 0 {
+            ring.next = FrameNo(ring.next.0 + FRAME_NO_SKIP);
+        }
+        ring.first_number = ring.next;
+        for remote in &mut ring.remotes {
+            remote.persisted = remote.acknowledged;
+        }
+        ring.persisted_ack = ring.min_ack();
+        if let Some((wall, source)) = boot.wall {
+            ring.boots.note(ring.boot_key, boot.now.0, wall.0, source as u8);
+        }
+        report.acknowledged = ring.min_ack();
+        report.next_frame = ring.found_next;
+        report.backlog_frames = ring.backlog(ring.min_ack()).0;
+        report.last_wall_ms = ring.boots.latest_ms;
+        report.head_seq = ring.slots.last_seq;
+        report.blocks_read = ring.flash.blocks_read;
+        Ok((ring, report))
+    }
+
+    fn empty(storage: S, identity: Identity, mut config: RingConfig, boot: Boot) -> Self {
+        let geometry = identity.geometry;
+        let config_compress = config.compress.take();
+        let remotes: heapless::Vec<Remote, { crate::limits::MAX_REMOTES }> = config
+            .remotes
+            .iter()
+            .map(|&config| Remote {
+                config,
+                acknowledged: FrameNo(0),
+                persisted: FrameNo(0),
+            })
+            .collect();
+        let readers: Vec<Option<Reader>> = remotes.iter().map(|_| Some(Reader::new(&config, &geometry))).collect();
+        Self {
+            slots: Slots::new(&geometry),
+            head: None,
+            round: Round::default(),
+            control: Staging::new(&geometry, control_blocks(&config, &geometry), 0),
+            staging: Staging::new(&geometry, config.staging_blocks, config.commit_interval_ms),
+            encoder: Encoder::new(config.codec, config.max_series),
+            chunk: Chunk::default(),
+            scratch: Scratch {
+                record: vec![0; record_bytes(&config, &geometry)].into_boxed_slice(),
+                raw: vec![0; raw_bytes(&config)].into_boxed_slice(),
+                packed: vec![0; raw_bytes(&config)].into_boxed_slice(),
+                text: vec![0; dictionary::MAX_TEXT].into_boxed_slice(),
+                compress: config_compress,
+            },
+            spare: Spare {
+                index: Index::new(&geometry),
+                stream: Stream::new(&geometry),
+            },
+            readers,
+            remotes,
+            boots: Boots::default(),
+            boot,
+            boot_key: boot_key(&boot.id),
+            clock_pending: false,
+            epoch: 1,
+            next: FrameNo(0),
+            found_next: FrameNo(0),
+            first_number: FrameNo(0),
+            flash_next: FrameNo(0),
+            flash_frames: 0,
+            flash_samples: 0,
+            persisted_ack: FrameNo(0),
+            lapped_to: FrameNo(0),
+            missing_to: FrameNo(0),
+            lap_after: Instant(0),
+            written_off: WrittenOff::new(),
+            needed: Bits::new(config.max_series),
+            needed_bytes: 0,
+            dictionary_bytes: (0, 0),
+            now: boot.now,
+            degraded_since: None,
+            stopped: false,
+            counters: Counters::default(),
+            payload_bytes_written: 0,
+            pending_losses: [None; Loss::REASONS],
+            flash_version: 0,
+            flash: Flash {
+                storage,
+                geometry,
+                uuid: identity.uuid,
+                read_errors: 0,
+                blocks_read: 0,
+            },
+            config,
+        }
+    }
+
+    /// Reads the header of every slot; gives the newest segment header.
+    fn scan_slots(&mut self, report: &mut MountReport) -> Option<SegmentHeader> {
+        let mut newest: Option<SegmentHeader> = None;
+        for slot in 0..self.flash.geometry.slots {
+            let (state, header) = if self.flash.storage.is_bad(slot) {
+                (State::Bad, None)
+            } else {
+                self.probe(slot)
+            };
+            let info = header.map_or(
+                Slot {
+                    state,
+                    ..Slot::default()
+                },
+                |header| Slot {
+                    state,
+                    seq: header.seq,
+                    first_frame: FrameNo(header.frame_no),
+                    prior: FrameNo(header.prior),
+                    frames: header.frames,
+                    samples: header.samples,
+                    wall_ms: header.wall_ms,
+                },
+            );
+            match state {
+                State::Bad => report.bad_slots += 1,
+                State::Headless => report.headless_slots += 1,
+                State::Foreign => report.foreign_segments += 1,
+                State::Segment => report.segments += 1,
+                State::Empty => {}
+            }
+            self.slots.set(slot, info);
+            self.slots.last_seq = self.slots.last_seq.max(info.seq);
+            if state == State::Segment
+                && let Some(header) = header
+                && newest.is_none_or(|newest| newest.seq < header.seq)
+            {
+                newest = Some(header);
+            }
+        }
+        newest
+    }
+
+    /// What the first blocks of a slot say. Of a headless slot only the sequence number is known.
+    fn probe(&mut self, slot: u32) -> (State, Option<SegmentHeader>) {
+        let first = self.flash.geometry.first_block();
+        let mut state = State::Empty;
+        let mut headless: Option<SegmentHeader> = None;
+        for index in first..first + HEADER_BLOCKS {
+            let block = &mut self.spare.stream.block;
+            let Ok(header) = self.flash.load(slot, index, block) else {
+                continue;
+            };
+            if header.flags & flag::FIRST != 0 {
+                let mut cursor = Cursor::new(payload(block, &header));
+                let found = cursor
+                    .u8()
+                    .ok()
+                    .filter(|&found| found == kind::SEGMENT)
+                    .and_then(|_| cursor.u64().ok())
+                    .and_then(|len| cursor.bytes(usize::try_from(len).ok()?).ok())
+                    .and_then(|bytes| record::parse::<SegmentHeader>(bytes).ok())
+                    .filter(|found| {
+                        found.seq as u32 == header.seq && found.slot == slot && self.slots.slot_of(found.seq) == slot
+                    });
+                // A copy of the first block that a failed write left in front belongs to the same segment.
+                if let Some(found) = found
+                    && headless.is_none_or(|other| (header.seq.wrapping_sub(other.seq as u32) as i32) >= 0)
+                {
+                    let known = found.major == MAJOR && CodecId::from_byte(found.codec).is_some();
+                    return (if known { State::Segment } else { State::Foreign }, Some(found));
+                }
+            }
+            if headless.is_none_or(|other| header.seq.wrapping_sub(other.seq as u32) as i32 > 0) {
+                state = State::Headless;
+                headless = Some(SegmentHeader {
+                    seq: header.seq.into(),
+                    ..BLANK
+                });
+            }
+        }
+        (state, headless)
+    }
+
+    /// Takes the ledger and the acknowledgement from the newest segment header.
+    fn take_over(&mut self, newest: Option<&SegmentHeader>) {
+        let Some(newest) = newest else { return };
+        // A headless slot knows half of its sequence number.
+        for slot in 0..self.flash.geometry.slots {
+            let mut info = self.slots.get(slot);
+            if info.state == State::Headless {
+                let ahead = (info.seq as u32).wrapping_sub(newest.seq as u32) as i32;
+                info.seq = newest.seq.saturating_add_signed(ahead.into());
+                if self.slots.slot_of(info.seq) != slot {
+                    info = Slot::default();
+                }
+            }
+            // Older than anything still needed: its frames were sent, or counted when it was given up.
+            if info.seq < newest.tail_seq && info.state != State::Bad {
+                info = Slot::default();
+            }
+            self.slots.set(slot, info);
+        }
+        self.slots.last_seq = (0..self.flash.geometry.slots)
+            .map(|slot| self.slots.get(slot).seq)
+            .max()
+            .unwrap_or(0);
+        self.counters.losses = newest.losses;
+        self.counters.dropped_segments = newest.dropped_segments;
+        self.lapped_to = FrameNo(newest.tail_frame);
+        self.missing_to = FrameNo(newest.counted_frame);
+        self.flash_frames = newest.frames;
+        self.flash_samples = newest.samples;
+        self.next = FrameNo(newest.prior);
+        for remote in &mut self.remotes {
+            remote.acknowledged = FrameNo(newest.ack);
+        }
+        for slot in 0..self.flash.geometry.slots {
+            let wall_ms = self.slots.get(slot).wall_ms;
+            self.boots.latest_ms = self.boots.latest_ms.max(wall_ms);
+        }
+    }
+
+    /// Reads the head slot: definitions, clocks, acknowledgements, the number of the next frame, where to go on. If the head's
+    /// header is gone, the segment before it says the rest.
+    fn scan_head(&mut self, newest: Option<&SegmentHeader>, catalogue: &mut Catalogue, report: &mut MountReport) {
+        let slot = self.slots.slot_of(self.slots.last_seq);
+        let info = self.slots.get(slot);
+        let spare = &mut self.spare;
+        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
+        let usable = info.state == State::Segment && spare.index.seq == info.seq as u32;
+        let last = spare.index.entries.last().copied();
+        report.damaged_blocks = spare.index.damaged;
+        report.clean = usable && last.is_some_and(|last| last.flags & flag::CLEAN != 0);
+        let index = match self.flash.geometry.medium {
+            Medium::Rewritable => spare.index.end,
+            Medium::WriteOnce => spare.index.touched.max(spare.index.end),
+        };
+        let (mut epoch, mut ack) = (spare.index.epoch(), spare.index.newest_ack());
+        if !usable && let Some(newest) = newest {
+            spare.index.scan(&mut self.flash, newest.slot, &mut spare.stream.block);
+            epoch = epoch.max(spare.index.epoch());
+            ack = ack.or(spare.index.newest_ack());
+        }
+        spare.stream.rewind();
+        self.epoch = epoch.wrapping_add(1);
+        let scan = self.walk_head(catalogue, newest.is_some());
+        self.next = self.next.max(scan.next);
+        self.flash_frames += scan.frames;
+        self.flash_samples += scan.samples;
+        report.head_frames = scan.frames;
+        self.take_acks(&scan, ack);
+        self.missing_to = self.missing_to.min(self.next);
+        let kept = usable && !scan.dictionary.broken && scan.config_crc == Some(self.config.config_crc);
+        if !kept {
+            catalogue.clear();
+        }
+        report.catalogue_kept = kept;
+        // At least a block for definitions and one for frames.
+        let room = self.flash.geometry.blocks_per_slot.saturating_sub(index) >= 2;
+        let same_codec = newest.and_then(|header| CodecId::from_byte(header.codec)) == Some(self.config.codec);
+        if usable && room && same_codec && !scan.unknown {
+            report.resumed_at = Some((slot, index));
+            self.head = Some(Head {
+                seq: info.seq,
+                slot,
+                index,
+                offset: 0,
+                dictionary: if kept { scan.dictionary.count } else { 0 },
+                opening: Opening::Resume { anew: !kept },
+                dictionary_done: true,
+                has_frames: true,
+            });
+        }
+    }
+
+    fn take_acks(&mut self, scan: &HeadScan, ack: Option<u32>) {
+        // Headers carry the low half; the newest segment header had all of it.
+        let base = self.remotes.first().map_or(0, |remote| remote.acknowledged.0);
+        let ahead = ack.map_or(0, |ack| ack.wrapping_sub(base as u32) as i32);
+        let minimum = base + u64::from(ahead.max(0).unsigned_abs());
+        for remote in &mut self.remotes {
+            let own = scan.acks.iter().find(|(id, _)| *id == remote.config.id);
+            remote.acknowledged = match own {
+                Some(&(_, own)) if remote.config.best_effort => own,
+                Some(&(_, own)) => own.max(FrameNo(minimum)),
+                None => FrameNo(minimum),
+            };
+        }
+    }
+
+    fn walk_head(&mut self, catalogue: &mut Catalogue, readable: bool) -> HeadScan {
+        let mut scan = HeadScan {
+            next: FrameNo(0),
+            frames: 0,
+            samples: 0,
+            dictionary: DictionaryCheck::default(),
+            config_crc: None,
+            acks: heapless::Vec::new(),
+            unknown: false,
+        };
+        let mut tally = Tally::default();
+        while readable {
+            let item = {
+                let spare = &mut self.spare;
+                spare
+                    .stream
+                    .next(&mut self.flash, &spare.index, &mut self.scratch.record)
+            };
+            match item {
+                Item::Restart { flags, dictionary } => {
+                    if scan.dictionary.restart(flags, dictionary) == Dictionary::Anew {
+                        catalogue.clear();
+                    }
+                    tally.forget();
+                }
+                Item::Record { kind, len } => {
+                    if !self.note_record(kind, len, &mut scan, &mut tally, catalogue) {
+                        scan.unknown = true;
+                        break;
+                    }
+                }
+                Item::TooLarge { kind } => {
+                    scan.dictionary.broken |= matches!(kind, kind::DICT | kind::TARGET);
+                    tally.forget();
+                }
+                Item::End => break,
+            }
+        }
+        scan
+    }
+
+    /// False: a record that must be known and is not.
+    fn note_record(
+        &mut self,
+        kind: u8,
+        len: usize,
+        scan: &mut HeadScan,
+        tally: &mut Tally,
+        catalogue: &mut Catalogue,
+    ) -> bool {
+        let bytes = &self.scratch.record[..len];
+        match kind {
+            kind::START => {
+                if let Ok(start) = record::parse::<Start>(bytes) {
+                    self.boots
+                        .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
+                    scan.next = scan.next.max(FrameNo(start.prior));
+                    scan.config_crc = Some(start.config_crc);
+                    tally.start(&start);
+                }
+            }
+            kind::FRAME => {
+                if let Ok(frame) = tally.frame(bytes) {
+                    if frame.number >= scan.next {
+                        scan.frames += 1;
+                        scan.samples += u64::from(frame.samples.unwrap_or(0));
+                    }
+                    scan.next = scan.next.max(FrameNo(frame.number.0 + 1));
+                }
+            }
+            kind::CLOCK => {
+                if let Ok(clock) = record::parse::<Clock>(bytes) {
+                    self.boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source);
+                }
+            }
+            kind::ACK => {
+                if let Ok(ack) = record::parse::<Ack>(bytes) {
+                    let frame = FrameNo(ack.frame_no);
+                    match scan.acks.iter_mut().find(|(id, _)| *id == ack.remote) {
+                        Some((_, known)) => *known = frame.max(*known),
+                        None => {
+                            let _ = scan.acks.push((ack.remote, frame));
+                        }
+                    }
+                }
+            }
+            kind::DROP => {
+                if let Ok(drop) = record::parse::<record::Drop>(bytes) {
+                    let loss = Loss {
+                        frames: drop.frames,
+                        samples: drop.samples,
+                        first_ms: drop.first_ms,
+                        last_ms: drop.last_ms,
+                    };
+                    if let Some(total) = self.counters.losses.get_mut(usize::from(drop.reason)) {
+                        total.add(&loss);
+                    }
+                    if drop.reason == Reason::Damaged as u8 {
+                        self.missing_to = self.missing_to.max(FrameNo(drop.last_frame.saturating_add(1)));
+                    }
+                }
+            }
+            kind::TARGET | kind::DICT => {
+                scan.dictionary.record();
+                let scratch = &mut self.scratch;
+                let defined = define(kind, len, scratch, catalogue);
+                scan.dictionary.broken |= defined.is_err();
+            }
+            kind::SEGMENT | kind::SEAL => {}
+            other => return other & kind::SKIPPABLE != 0,
+        }
+        true
+    }
+}
+
+/// Applies the TARGET or DICT record in the scratch buffer to `catalogue`.
+pub(crate) fn define(
+    kind: u8,
+    len: usize,
+    scratch: &mut Scratch,
+    catalogue: &mut Catalogue,
+) -> Result<(), RecordFault> {
+    let bytes = &scratch.record[..len];
+    if kind == kind::TARGET {
+        let target: Target<'_> = record::parse(bytes)?;
+        let index = crate::sample::TargetRef(target.index);
+        catalogue
+            .set_target(index, target.body)
+            .map_err(|_| RecordFault::TooLarge)?;
+        catalogue.mark_target_clean(index);
+        return Ok(());
+    }
+    let head = DictHead::parse(bytes)?;
+    let entries = head.entries(scratch.compress.as_deref_mut(), &mut scratch.raw)?;
+    dictionary::check(&head, entries, &mut scratch.text, catalogue)?;
+    dictionary::apply(&head, entries, &mut scratch.text, catalogue)
+}
+
+/// A segment header of which nothing is known.
+const BLANK: SegmentHeader = SegmentHeader {
+    major: MAJOR,
+    minor: MINOR,
+    uuid: [0; 16],
+    seq: 0,
+    slots: 0,
+    log2_block: 0,
+    log2_segment: 0,
+    slot: 0,
+    tail_seq: 0,
+    frame_no: 0,
+    dropped_samples: 0,
+    dropped_segments: 0,
+    config_crc: 0,
+    codec: 0,
+    ack: 0,
+    prior: 0,
+    tail_frame: 0,
+    counted_frame: 0,
+    frames: 0,
+    samples: 0,
+    wall_ms: 0,
+    max_series: 0,
+    losses: [Loss {
+        frames: 0,
+        samples: 0,
+        first_ms: 0,
+        last_ms: 0,
+    }; Loss::REASONS],
+};
+
+fn check(identity: &Identity, geometry: &Geometry, config: &RingConfig) -> Result<(), MountError> {
+    let configured = config.geometry(geometry.medium);
+    if identity.major != MAJOR {
+        return Err(MountError::Version { found: identity.major });
+    }
+    let features = identity.incompat & !KNOWN_INCOMPAT;
+    if features != 0 {
+        return Err(MountError::Incompatible { features });
+    }
+    if identity.geometry != *geometry || configured != Some(identity.geometry) {
+        return Err(MountError::Geometry {
+            found: identity.geometry,
+            configured,
+        });
+    }
+    if config.remotes.is_empty() {
+        return Err(MountError::Config("remotes"));
+    }
+    if config.staging_blocks < 4 {
+        return Err(MountError::Config("staging_blocks"));
+    }
+    if config.max_series == 0 || config.max_series > crate::limits::MAX_SERIES {
+        return Err(MountError::Config("max_series"));
+    }
+    if config.max_frame_samples == 0 || config.max_frame_samples > crate::limits::MAX_SERIES {
+        return Err(MountError::Config("max_frame_samples"));
+    }
+    let control = control_blocks(config, geometry) as u32;
+    if control + 2 > geometry.blocks_per_slot - geometry.first_block() {
+        return Err(MountError::Config("segment_bytes"));
+    }
+    Ok(())
+}

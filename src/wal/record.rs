@@ -1,0 +1,652 @@
+//! Records of the stream: types, control records, and the head of a frame.
+//!
+//! `type u8 | length varint | payload`. Control records are postcard structs whose fields are only ever added at
+//! the end; a reader ignores what follows the fields it knows. Frames have their own layout (`FORMAT.md`, "FRAME").
+//!
+//! Nothing here allocates or panics on any input; what does not parse is a [`RecordFault`].
+
+use super::counters::Loss;
+use crate::frame::Full;
+use crate::sample::{SeriesRef, TargetRef};
+use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_i64, put_u64};
+use serde::{Deserialize, Serialize};
+
+/// Record types. A reader that does not know a type skips it if [`kind::SKIPPABLE`] is set, else it stops reading the
+/// segment.
+pub mod kind {
+    /// Bit that makes an unknown record safe to skip.
+    pub const SKIPPABLE: u8 = 0x80;
+    /// First record of a segment.
+    pub const SEGMENT: u8 = 0x01;
+    /// Begins a chunk or an epoch.
+    pub const START: u8 = 0x02;
+    /// Labels of a target.
+    pub const TARGET: u8 = 0x03;
+    /// Definitions of series.
+    pub const DICT: u8 = 0x04;
+    /// One scrape.
+    pub const FRAME: u8 = 0x05;
+    /// Offset of the boot's clock.
+    pub const CLOCK: u8 = 0x06;
+    /// Reserved: native histograms of the frame before it.
+    pub const HISTOGRAMS: u8 = 0x0a;
+    /// Samples lost.
+    pub const DROP: u8 = 0x87;
+    /// Summary at the end of a full segment.
+    pub const SEAL: u8 = 0x88;
+    /// Acknowledgement of one remote.
+    pub const ACK: u8 = 0x89;
+    /// Reserved: exemplars of the frame before it.
+    pub const EXEMPLARS: u8 = 0x8b;
+}
+
+/// Most bytes of a control record's payload: SEGHDR with every field at its longest is below 450.
+pub const MAX_CONTROL_BYTES: usize = 512;
+
+/// Wall time that is not known.
+pub const UNKNOWN_MS: i64 = i64::MIN;
+
+/// How far the wall clock is to be believed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum ClockSource {
+    /// Not at all.
+    #[default]
+    None = 0,
+    /// A battery-backed clock.
+    Rtc = 1,
+    /// The kernel says it is synchronised, or the configuration says to trust it.
+    Synchronised = 2,
+    /// Set by hand.
+    Manual = 3,
+}
+
+impl ClockSource {
+    /// The source with this number; unknown numbers are [`ClockSource::None`].
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Self {
+        match byte {
+            1 => Self::Rtc,
+            2 => Self::Synchronised,
+            3 => Self::Manual,
+            _ => Self::None,
+        }
+    }
+}
+
+/// SEGHDR: what a segment needs to be read on its own, and the ledger as it was when the segment was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct SegmentHeader {
+    pub major: u16,
+    pub minor: u16,
+    pub uuid: [u8; 16],
+    pub seq: u64,
+    pub slots: u32,
+    pub log2_block: u8,
+    pub log2_segment: u8,
+    pub slot: u32,
+    pub tail_seq: u64,
+    pub frame_no: u64,
+    pub dropped_samples: u64,
+    pub dropped_segments: u32,
+    pub config_crc: u32,
+    pub codec: u8,
+    pub ack: u64,
+    pub prior: u64,
+    pub tail_frame: u64,
+    pub counted_frame: u64,
+    pub frames: u64,
+    pub samples: u64,
+    pub wall_ms: i64,
+    pub max_series: u32,
+    pub losses: [Loss; Loss::REASONS],
+}
+
+/// START: where time, numbering and codec state begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Start {
+    pub epoch: u32,
+    pub boot_id: [u8; 16],
+    pub mono_ms: u64,
+    pub wall_ms: i64,
+    pub clock: u8,
+    pub error_ms: u32,
+    pub frame_no: u64,
+    pub prior: u64,
+    pub config_crc: u32,
+}
+
+/// TARGET: labels of a target, `instance="..",job=".."`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Target<'a> {
+    pub index: u8,
+    pub body: &'a str,
+}
+
+/// CLOCK: wall time of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Clock {
+    pub boot: u32,
+    pub mono_ms: u64,
+    pub wall_ms: i64,
+    pub error_ms: u32,
+    pub source: u8,
+}
+
+/// DROP: frames that will never be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Drop {
+    pub first_frame: u64,
+    pub last_frame: u64,
+    pub samples: u64,
+    pub reason: u8,
+    pub frames: u64,
+    pub first_ms: i64,
+    pub last_ms: i64,
+}
+
+/// SEAL: summary of a full segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Seal {
+    pub frames: u32,
+    pub samples: u64,
+}
+
+/// ACK: first frame a remote has not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Ack {
+    pub remote: u32,
+    pub frame_no: u64,
+}
+
+/// A record's payload is not what its type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordFault {
+    /// It ends too early, or a field is out of range.
+    Malformed,
+    /// It is well formed but needs more room than this reader has.
+    TooLarge,
+}
+
+impl From<CursorError> for RecordFault {
+    fn from(_: CursorError) -> Self {
+        Self::Malformed
+    }
+}
+
+impl core::fmt::Display for RecordFault {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "record is malformed",
+            Self::TooLarge => "record needs more room than configured",
+        })
+    }
+}
+
+impl core::error::Error for RecordFault {}
+
+/// Parses a control record.
+///
+/// # Errors
+/// [`RecordFault::Malformed`].
+pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, RecordFault> {
+    postcard::take_from_bytes(payload)
+        .map(|(value, _later_fields)| value)
+        .map_err(|_| RecordFault::Malformed)
+}
+
+/// Writes a control record with its type and length.
+///
+/// # Errors
+/// [`Full`], also when the record is longer than `buffer`.
+pub fn emit<T: Serialize>(kind: u8, value: &T, buffer: &mut [u8], out: &mut impl Sink) -> Result<(), Full> {
+    let limit = buffer.len();
+    let payload = postcard::to_slice(value, buffer).map_err(|_| Full { limit })?;
+    put_head(out, kind, payload.len())?;
+    out.put(payload)
+}
+
+/// Writes type and length.
+///
+/// # Errors
+/// [`Full`].
+pub fn put_head(out: &mut impl Sink, kind: u8, len: usize) -> Result<(), Full> {
+    out.put(&[kind])?;
+    put_u64(out, len as u64)
+}
+
+/// Bytes of type and length before a payload of `len` bytes.
+#[must_use]
+pub const fn head_len(len: usize) -> usize {
+    1 + len_u64(len as u64)
+}
+
+/// A sink over a borrowed buffer.
+#[derive(Debug)]
+pub(crate) struct SliceSink<'a> {
+    bytes: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> SliceSink<'a> {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, len: 0 }
+    }
+
+    /// Bytes written.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What was written.
+    pub(crate) fn written(&self) -> &[u8] {
+        // `len` never passes the buffer's end, see `put`.
+        &self.bytes[..self.len]
+    }
+}
+
+impl Sink for SliceSink<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let limit = self.bytes.len();
+        self.bytes
+            .get_mut(self.len..self.len + bytes.len())
+            .ok_or(Full { limit })?
+            .copy_from_slice(bytes);
+        self.len += bytes.len();
+        Ok(())
+    }
+}
+
+/// Flags of a frame.
+pub mod frame_flag {
+    /// The scrape failed; no samples.
+    pub const FAILED: u8 = 0x01;
+    /// A list of the series in the frame follows; else they are those of the target's previous frame.
+    pub const LAYOUT: u8 = 0x02;
+    /// Explicit timestamps follow.
+    pub const TIMES: u8 = 0x04;
+    /// Wall time was not known at the scrape.
+    pub const NO_CLOCK: u8 = 0x08;
+    /// A list of series that get a staleness marker follows.
+    pub const STALE: u8 = 0x10;
+    /// Three counts follow.
+    pub const COUNTS: u8 = 0x20;
+    /// Not assigned; a frame that has one set cannot be read.
+    pub const RESERVED: u8 = 0xc0;
+}
+
+/// Head of a frame record, lists not yet read.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameHead<'a> {
+    /// The scraped target.
+    pub target: TargetRef,
+    /// See [`frame_flag`].
+    pub flags: u8,
+    /// Milliseconds since the previous frame, or since START.
+    pub dt_ms: i64,
+    /// Units of 100 microseconds.
+    pub duration_100us: u32,
+    /// Scraped, after relabelling, added; `None`: (n, n, 0).
+    pub counts: Option<[u32; 3]>,
+    /// Series to be marked stale.
+    pub stale: SeriesList<'a>,
+    /// Series in the frame, `None`: as before.
+    pub layout: Option<SeriesList<'a>>,
+    /// Explicit timestamps: how many, then the pairs.
+    pub times: Times<'a>,
+    /// What the codec wrote.
+    pub values: &'a [u8],
+}
+
+impl<'a> FrameHead<'a> {
+    /// Reads the head; lists are checked to be well formed.
+    ///
+    /// # Errors
+    /// [`RecordFault`].
+    pub fn parse(payload: &'a [u8]) -> Result<Self, RecordFault> {
+        let mut cursor = Cursor::new(payload);
+        let target = TargetRef(cursor.u8()?);
+        let flags = cursor.u8()?;
+        if flags & frame_flag::RESERVED != 0 || usize::from(target.0) >= crate::limits::MAX_TARGETS {
+            return Err(RecordFault::Malformed);
+        }
+        let dt_ms = cursor.i64()?;
+        let duration_100us = narrow(cursor.u64()?)?;
+        let counts = if flags & frame_flag::COUNTS != 0 {
+            Some([narrow(cursor.u64()?)?, narrow(cursor.u64()?)?, narrow(cursor.u64()?)?])
+        } else {
+            None
+        };
+        let stale = if flags & frame_flag::STALE != 0 {
+            SeriesList::take(&mut cursor)?
+        } else {
+            SeriesList::EMPTY
+        };
+        let layout = if flags & frame_flag::LAYOUT != 0 {
+            Some(SeriesList::take(&mut cursor)?)
+        } else {
+            None
+        };
+        let times = if flags & frame_flag::TIMES != 0 {
+            Times::take(&mut cursor)?
+        } else {
+            Times::EMPTY
+        };
+        Ok(Self {
+            target,
+            flags,
+            dt_ms,
+            duration_100us,
+            counts,
+            stale,
+            layout,
+            times,
+            values: cursor.rest(),
+        })
+    }
+
+    /// Whether the scrape failed.
+    #[must_use]
+    pub const fn failed(&self) -> bool {
+        self.flags & frame_flag::FAILED != 0
+    }
+}
+
+fn narrow(value: u64) -> Result<u32, RecordFault> {
+    u32::try_from(value).map_err(|_| RecordFault::Malformed)
+}
+
+/// A list of series: their number, then pairs of a jump from the index after the last one and a run length.
+#[derive(Clone, Copy, Debug)]
+pub struct SeriesList<'a> {
+    left: usize,
+    run: u64,
+    at: i64,
+    cursor: Cursor<'a>,
+}
+
+impl<'a> SeriesList<'a> {
+    const EMPTY: Self = Self {
+        left: 0,
+        run: 0,
+        at: 0,
+        cursor: Cursor::new(&[]),
+    };
+
+    /// Reads a list off the cursor and checks that every index is in range.
+    fn take(cursor: &mut Cursor<'a>) -> Result<Self, RecordFault> {
+        let count = cursor.u64()?;
+        let left = usize::try_from(count).map_err(|_| RecordFault::Malformed)?;
+        let list = Self {
+            left,
+            run: 0,
+            at: 0,
+            cursor: *cursor,
+        };
+        let (mut at, mut seen) = (0i64, 0u64);
+        while seen < count {
+            let jump = cursor.i64()?;
+            let run = cursor.u64()?;
+            at = at.checked_add(jump).ok_or(RecordFault::Malformed)?;
+            if run == 0 || run > count - seen || at < 0 || at > 0xfffe || run > 0xffff - at as u64 {
+                return Err(RecordFault::Malformed);
+            }
+            at += run as i64;
+            seen += run;
+        }
+        Ok(list)
+    }
+
+    /// Series not yet given out.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.left
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.left == 0
+    }
+}
+
+impl Iterator for SeriesList<'_> {
+    type Item = SeriesRef;
+
+    fn next(&mut self) -> Option<SeriesRef> {
+        if self.left == 0 {
+            return None;
+        }
+        if self.run == 0 {
+            // `take` has walked the same bytes.
+            self.at += self.cursor.i64().ok()?;
+            self.run = self.cursor.u64().ok()?;
+        }
+        let series = SeriesRef(self.at as u16);
+        self.left -= 1;
+        self.run -= 1;
+        self.at += 1;
+        Some(series)
+    }
+}
+
+/// Writes a list of series.
+///
+/// # Errors
+/// [`Full`].
+pub fn put_series<I>(out: &mut impl Sink, series: I) -> Result<(), Full>
+where
+    I: ExactSizeIterator<Item = SeriesRef> + Clone,
+{
+    put_u64(out, series.len() as u64)?;
+    let mut rest = series.peekable();
+    let mut after = 0i64;
+    while let Some(first) = rest.next() {
+        let mut last = first;
+        while let Some(next) = rest.next_if(|next| u32::from(next.0) == u32::from(last.0) + 1) {
+            last = next;
+        }
+        put_i64(out, i64::from(first.0) - after)?;
+        put_u64(out, u64::from(last.0 - first.0) + 1)?;
+        after = i64::from(last.0) + 1;
+    }
+    Ok(())
+}
+
+/// Explicit timestamps: pairs of positions skipped since the last one and milliseconds since the last one.
+#[derive(Clone, Copy, Debug)]
+pub struct Times<'a> {
+    left: usize,
+    position: u64,
+    unix_ms: i64,
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Times<'a> {
+    const EMPTY: Self = Self {
+        left: 0,
+        position: 0,
+        unix_ms: 0,
+        cursor: Cursor::new(&[]),
+    };
+
+    fn take(cursor: &mut Cursor<'a>) -> Result<Self, RecordFault> {
+        let count = usize::try_from(cursor.u64()?).map_err(|_| RecordFault::Malformed)?;
+        let times = Self {
+            left: count,
+            cursor: *cursor,
+            ..Self::EMPTY
+        };
+        let mut position = 0u64;
+        for _ in 0..count {
+            position = position.saturating_add(cursor.u64()?).saturating_add(1);
+            cursor.i64()?;
+            if position > 0x1_0000 {
+                return Err(RecordFault::Malformed);
+            }
+        }
+        Ok(times)
+    }
+}
+
+impl Iterator for Times<'_> {
+    type Item = crate::frame::ExplicitTime;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            return None;
+        }
+        // `take` has walked the same bytes.
+        let position = self.position + self.cursor.u64().ok()?;
+        self.unix_ms = self.unix_ms.wrapping_add(self.cursor.i64().ok()?);
+        self.position = position + 1;
+        self.left -= 1;
+        Some(crate::frame::ExplicitTime {
+            position: position as u16,
+            unix_ms: self.unix_ms,
+        })
+    }
+}
+
+/// Writes explicit timestamps.
+///
+/// # Errors
+/// [`Full`].
+pub fn put_times(out: &mut impl Sink, times: &[crate::frame::ExplicitTime]) -> Result<(), Full> {
+    put_u64(out, times.len() as u64)?;
+    let (mut after, mut last) = (0u64, 0i64);
+    for time in times {
+        put_u64(out, u64::from(time.position).saturating_sub(after))?;
+        put_i64(out, time.unix_ms.wrapping_sub(last))?;
+        after = u64::from(time.position) + 1;
+        last = time.unix_ms;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{Bounded, ExplicitTime};
+    use alloc::vec::Vec;
+
+    fn list(of: &[u16]) -> (Vec<u8>, Vec<u16>) {
+        let mut out = Bounded::with_capacity(1000);
+        put_series(&mut out, of.iter().map(|&s| SeriesRef(s))).unwrap();
+        let mut cursor = Cursor::new(&out);
+        let read = SeriesList::take(&mut cursor).unwrap();
+        assert!(cursor.is_empty());
+        assert_eq!(read.len(), of.len());
+        (out.to_vec(), read.map(|s| s.0).collect())
+    }
+
+    #[test]
+    fn series_lists_come_back_and_runs_are_short() {
+        for of in [
+            &[][..],
+            &[0],
+            &[0, 1, 2, 3],
+            &[7, 8, 9, 3, 2, 1, 0, 65_534],
+            &[5, 5, 5],
+            &[100, 101, 50, 51, 52],
+        ] {
+            assert_eq!(list(of).1, of);
+        }
+        // FORMAT.md: 522 consecutive series from 100 take 5 bytes.
+        let run: Vec<u16> = (100..622).collect();
+        assert_eq!(list(&run).0, [0x8a, 0x04, 0xc8, 0x01, 0x8a, 0x04]);
+    }
+
+    #[test]
+    fn series_lists_out_of_range_are_refused() {
+        for bytes in [
+            &[1u8][..],
+            &[1, 0],
+            &[1, 1, 1],
+            &[1, 0, 0],
+            &[1, 0, 2],
+            &[2, 0xfc, 0xff, 0x07, 2],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0, 1],
+        ] {
+            assert!(SeriesList::take(&mut Cursor::new(bytes)).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn explicit_times_come_back() {
+        let times: Vec<ExplicitTime> = [
+            (0, 1_700_000_000_000),
+            (1, 1_700_000_000_000),
+            (9, -5),
+            (65_535, i64::MAX),
+        ]
+        .map(|(position, unix_ms)| ExplicitTime { position, unix_ms })
+        .to_vec();
+        let mut out = Bounded::with_capacity(1000);
+        put_times(&mut out, &times).unwrap();
+        let read = Times::take(&mut Cursor::new(&out)).unwrap();
+        assert_eq!(read.collect::<Vec<_>>(), times);
+        assert!(Times::take(&mut Cursor::new(&[2, 0, 0, 0xff, 0xff, 0xff, 1, 0])).is_err());
+    }
+
+    #[test]
+    fn later_fields_of_a_control_record_are_ignored() {
+        let ack = Ack {
+            remote: 7,
+            frame_no: 300,
+        };
+        let mut buffer = [0; MAX_CONTROL_BYTES];
+        let mut out = Bounded::with_capacity(100);
+        emit(kind::ACK, &ack, &mut buffer, &mut out).unwrap();
+        assert_eq!(&out[..], [0x89, 3, 7, 0xac, 0x02]);
+        out.extend(&[9, 9, 9]).unwrap();
+        assert_eq!(parse::<Ack>(&out[2..]), Ok(ack));
+        assert_eq!(parse::<Ack>(&out[2..4]), Err(RecordFault::Malformed));
+    }
+
+    #[test]
+    fn the_longest_segment_header_fits_its_buffer() {
+        let header = SegmentHeader {
+            major: u16::MAX,
+            minor: u16::MAX,
+            uuid: [0xff; 16],
+            seq: u64::MAX,
+            slots: u32::MAX,
+            log2_block: 16,
+            log2_segment: 26,
+            slot: u32::MAX,
+            tail_seq: u64::MAX,
+            frame_no: u64::MAX,
+            dropped_samples: u64::MAX,
+            dropped_segments: u32::MAX,
+            config_crc: u32::MAX,
+            codec: 0xff,
+            ack: u64::MAX,
+            prior: u64::MAX,
+            tail_frame: u64::MAX,
+            counted_frame: u64::MAX,
+            frames: u64::MAX,
+            samples: u64::MAX,
+            wall_ms: i64::MIN,
+            max_series: u32::MAX,
+            losses: [Loss {
+                frames: u64::MAX,
+                samples: u64::MAX,
+                first_ms: i64::MIN,
+                last_ms: i64::MIN,
+            }; Loss::REASONS],
+        };
+        let mut buffer = [0; MAX_CONTROL_BYTES];
+        let mut out = Bounded::with_capacity(MAX_CONTROL_BYTES);
+        emit(kind::SEGMENT, &header, &mut buffer, &mut out).unwrap();
+        assert_eq!(parse::<SegmentHeader>(&out[3..]), Ok(header));
+    }
+}

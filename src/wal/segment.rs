@@ -1,0 +1,428 @@
+//! The reading rule: from the blocks of a slot to records in order.
+//!
+//! Writer, mount, drain and `inspect` share it. Of a slot's blocks those count whose checksum and place hold; the
+//! segment is the highest sequence number among them. Ordered by (epoch, stream offset), without copies, a block
+//! continues the stream if both are as expected, starts it afresh if it carries FIRST, SYNC or RESUME, and is skipped
+//! otherwise. A record is visible when all its bytes were read this way.
+//!
+//! # Limits and cost
+//!
+//! An [`Index`] is 12 bytes per block of a slot, a [`Stream`] one block. A scan reads the whole slot once, the stream
+//! each block of the segment once more.
+
+use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Fault, Geometry, Medium, block_seed, flag};
+use super::storage::Storage;
+use crate::value::varint::MAX_VARINT_BYTES;
+use alloc::boxed::Box;
+use alloc::vec;
+use alloc::vec::Vec;
+
+/// A medium with what every read of it needs.
+#[derive(Debug)]
+pub(crate) struct Flash<S> {
+    pub(crate) storage: S,
+    pub(crate) geometry: Geometry,
+    pub(crate) uuid: [u8; 16],
+    pub(crate) read_errors: u64,
+    pub(crate) blocks_read: u64,
+}
+
+/// Why a block is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// The medium gave an error, twice.
+    Error,
+    /// It is not a block of this place and ring.
+    Fault(Fault),
+}
+
+impl<S: Storage> Flash<S> {
+    /// Reads and checks block `index` of `slot`. A failed check is tried once more: serial flash glitches.
+    pub(crate) fn load(&mut self, slot: u32, index: u32, bytes: &mut [u8]) -> Result<BlockHeader, Unreadable> {
+        let seed = block_seed(&self.uuid, slot);
+        let mut last = Unreadable::Error;
+        for _ in 0..2 {
+            self.blocks_read += 1;
+            if self.storage.read(self.geometry.block(slot, index), bytes).is_err() {
+                self.read_errors += 1;
+                continue;
+            }
+            last = match BlockHeader::parse(bytes, seed) {
+                Ok(header) if u32::from(header.index) == index => return Ok(header),
+                Ok(_) => Unreadable::Fault(Fault::Field),
+                Err(fault) => Unreadable::Fault(fault),
+            };
+            if last == Unreadable::Fault(Fault::Blank) {
+                break;
+            }
+        }
+        Err(last)
+    }
+}
+
+/// One block of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) epoch: u32,
+    pub(crate) offset: u32,
+    pub(crate) index: u16,
+    pub(crate) flags: u8,
+}
+
+/// The blocks of one segment in reading order.
+#[derive(Debug)]
+pub(crate) struct Index {
+    pub(crate) slot: u32,
+    /// Low half of the sequence number; 0 while the slot holds no segment.
+    pub(crate) seq: u32,
+    pub(crate) entries: Vec<Entry>,
+    /// Block index behind the last valid block.
+    pub(crate) end: u32,
+    /// Block index behind the last block that is not blank.
+    pub(crate) touched: u32,
+    /// Blocks before `end` that are neither valid nor blank.
+    pub(crate) damaged: u32,
+    /// Newest acknowledgement, low half.
+    pub(crate) ack: u32,
+    scanned: u32,
+}
+
+impl Index {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        Self {
+            slot: 0,
+            seq: 0,
+            entries: Vec::with_capacity(geometry.blocks_per_slot as usize),
+            end: 0,
+            touched: 0,
+            damaged: 0,
+            ack: 0,
+            scanned: 0,
+        }
+    }
+
+    /// Reads the whole slot.
+    pub(crate) fn scan<S: Storage>(&mut self, flash: &mut Flash<S>, slot: u32, block: &mut [u8]) {
+        self.slot = slot;
+        self.seq = 0;
+        self.entries.clear();
+        self.end = 0;
+        self.touched = 0;
+        self.damaged = 0;
+        self.ack = 0;
+        self.scanned = flash.geometry.first_block();
+        self.extend(flash, block);
+    }
+
+    /// Reads the blocks behind those read before: the writer has added some.
+    pub(crate) fn extend<S: Storage>(&mut self, flash: &mut Flash<S>, block: &mut [u8]) {
+        let (mut bad, mut bad_before_end) = (0, self.damaged);
+        for index in self.scanned..flash.geometry.blocks_per_slot {
+            match flash.load(self.slot, index, block) {
+                Ok(header) => {
+                    self.touched = index + 1;
+                    let newer = header.seq.wrapping_sub(self.seq) as i32 > 0;
+                    if self.entries.is_empty() || newer {
+                        self.entries.clear();
+                        self.seq = header.seq;
+                        self.ack = header.ack;
+                    } else if header.seq != self.seq {
+                        continue;
+                    }
+                    self.end = index + 1;
+                    self.scanned = index + 1;
+                    bad_before_end += bad;
+                    bad = 0;
+                    if header.ack.wrapping_sub(self.ack) as i32 > 0 {
+                        self.ack = header.ack;
+                    }
+                    // Never more entries than blocks: the capacity holds.
+                    self.entries.push(Entry {
+                        epoch: header.epoch,
+                        offset: header.stream_offset,
+                        index: header.index,
+                        flags: header.flags,
+                    });
+                }
+                // A cut program may have left the header alone: not erased is not writable.
+                Err(Unreadable::Fault(Fault::Blank))
+                    if flash.geometry.medium == Medium::Rewritable || block.iter().all(|&b| b == 0xff) => {}
+                Err(_) => {
+                    self.touched = index + 1;
+                    bad += 1;
+                }
+            }
+        }
+        self.damaged = bad_before_end;
+        self.entries.sort_unstable();
+        self.entries.dedup_by_key(|entry| (entry.epoch, entry.offset));
+    }
+
+    /// Newest acknowledgement, low half, if there is any block.
+    pub(crate) fn newest_ack(&self) -> Option<u32> {
+        (!self.entries.is_empty()).then_some(self.ack)
+    }
+
+    /// Highest epoch.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.entries.last().map_or(0, |entry| entry.epoch)
+    }
+}
+
+/// What a [`Stream`] came upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Item {
+    /// A block at which the stream may be entered; `dictionary` as in its header. What came before may be missing.
+    Restart { flags: u8, dictionary: u16 },
+    /// A record whose payload is the first `len` bytes of the scratch buffer.
+    Record { kind: u8, len: usize },
+    /// A record longer than the scratch buffer; passed over.
+    TooLarge { kind: u8 },
+    /// Nothing more for now.
+    End,
+}
+
+/// A place between two records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    entry: usize,
+    offset: usize,
+    /// Epoch of the stream and the offset expected of the next block; `None`: look for a restart.
+    live: Option<(u32, u32)>,
+}
+
+/// Reads the records of one segment in order.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    place: Place,
+    /// Entry whose block is in `block`.
+    loaded: Option<Entry>,
+    used: usize,
+    pub(crate) block: Box<[u8]>,
+    /// Blocks left out because what they continue is missing, or that could not be read again.
+    pub(crate) skipped: u32,
+}
+
+impl Stream {
+    pub(crate) fn new(geometry: &Geometry) -> Self {
+        Self {
+            place: Place::default(),
+            loaded: None,
+            used: 0,
+            block: vec![0; geometry.block_bytes as usize].into_boxed_slice(),
+            skipped: 0,
+        }
+    }
+
+    /// Goes to the beginning of the segment.
+    pub(crate) fn rewind(&mut self) {
+        self.place = Place::default();
+        self.loaded = None;
+        self.skipped = 0;
+    }
+
+    /// Where the next record begins.
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Goes back to a place of this segment.
+    pub(crate) fn go(&mut self, place: Place) {
+        self.place = place;
+    }
+
+    /// The index has grown or was sorted anew: finds the entry again.
+    pub(crate) fn refresh(&mut self, index: &Index) {
+        if let (Some(_), Some(entry)) = (self.place.live, self.loaded) {
+            self.place.entry = index
+                .entries
+                .partition_point(|other| (other.epoch, other.offset) < (entry.epoch, entry.offset));
+        } else {
+            self.place = Place::default();
+        }
+    }
+
+    fn fetch<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, entry: Entry) -> Option<BlockHeader> {
+        if self.loaded == Some(entry) {
+            // Checked when it was loaded; only the length is needed again.
+            return BlockHeader::parse(&self.block, block_seed(&flash.uuid, index.slot)).ok();
+        }
+        self.loaded = None;
+        let header = flash.load(index.slot, entry.index.into(), &mut self.block).ok()?;
+        if header.seq != index.seq {
+            return None;
+        }
+        self.loaded = Some(entry);
+        self.used = header.used.into();
+        Some(header)
+    }
+
+    /// Makes the block of the current place the loaded one, when another reader of the place moved it.
+    fn reload<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index) -> bool {
+        match index.entries.get(self.place.entry) {
+            Some(&entry) => self.loaded == Some(entry) || self.fetch(flash, index, entry).is_some(),
+            None => false,
+        }
+    }
+
+    /// Steps to the next block if it continues the stream; gives its header.
+    fn step<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index) -> Option<BlockHeader> {
+        let (epoch, offset) = self.place.live?;
+        let entry = *index.entries.get(self.place.entry + 1)?;
+        if (entry.epoch, entry.offset) != (epoch, offset) {
+            return None;
+        }
+        let header = self.fetch(flash, index, entry)?;
+        self.place = Place {
+            entry: self.place.entry + 1,
+            offset: 0,
+            live: Some((epoch, offset.wrapping_add(header.used.into()))),
+        };
+        Some(header)
+    }
+
+    /// Finds the next block at which the stream may be entered, from entry `from` on.
+    fn enter<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, from: usize) -> Option<BlockHeader> {
+        for (at, &entry) in index.entries.iter().enumerate().skip(from) {
+            if entry.flags & flag::RESTART != 0
+                && let Some(header) = self.fetch(flash, index, entry)
+            {
+                self.place = Place {
+                    entry: at,
+                    offset: 0,
+                    live: Some((entry.epoch, entry.offset.wrapping_add(header.used.into()))),
+                };
+                return Some(header);
+            }
+            self.skipped += 1;
+        }
+        None
+    }
+
+    /// The next item; the payload of a record is put into `scratch`.
+    ///
+    /// At the end the place is kept: with more blocks in the index the stream goes on from there.
+    pub(crate) fn next<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, scratch: &mut [u8]) -> Item {
+        loop {
+            if self.place.live.is_none() || !self.reload(flash, index) {
+                let from = self.place.entry;
+                return self.enter(flash, index, from).map_or(Item::End, restart);
+            }
+            if self.place.offset >= self.used {
+                let last = self.place.entry + 1 >= index.entries.len();
+                match self.step(flash, index) {
+                    Some(header) if header.flags & flag::RESTART != 0 => return restart(header),
+                    Some(_) => continue,
+                    None if last => return Item::End,
+                    None => {
+                        self.lose();
+                        continue;
+                    }
+                }
+            }
+            let before = self.place;
+            if let Some(item) = self.record(flash, index, scratch) {
+                return item;
+            }
+            // The record's end is missing: not written yet, or lost.
+            if self.place.entry + 1 >= index.entries.len() {
+                self.place = before;
+                return Item::End;
+            }
+            self.lose();
+        }
+    }
+
+    fn lose(&mut self) {
+        self.place.live = None;
+        self.place.entry += 1;
+    }
+
+    fn byte<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index) -> Option<u8> {
+        while self.place.offset >= self.used {
+            self.step(flash, index)?;
+        }
+        let byte = *self.block.get(BLOCK_HEADER_BYTES + self.place.offset)?;
+        self.place.offset += 1;
+        Some(byte)
+    }
+
+    fn record<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, scratch: &mut [u8]) -> Option<Item> {
+        let kind = self.byte(flash, index)?;
+        let mut len = 0u64;
+        for i in 0..MAX_VARINT_BYTES {
+            let byte = self.byte(flash, index)?;
+            len |= u64::from(byte & 0x7f).checked_shl(7 * i as u32).unwrap_or(0);
+            if byte & 0x80 == 0 {
+                break;
+            }
+        }
+        let fits = len <= scratch.len() as u64;
+        let (mut left, mut at) = (len, 0usize);
+        while left > 0 {
+            if self.place.offset >= self.used {
+                self.step(flash, index)?;
+                continue;
+            }
+            let here = ((self.used - self.place.offset) as u64).min(left) as usize;
+            let from = BLOCK_HEADER_BYTES + self.place.offset;
+            if fits {
+                scratch[at..at + here].copy_from_slice(self.block.get(from..from + here)?);
+            }
+            at += here;
+            left -= here as u64;
+            self.place.offset += here;
+        }
+        Some(if fits {
+            Item::Record {
+                kind,
+                len: len as usize,
+            }
+        } else {
+            Item::TooLarge { kind }
+        })
+    }
+}
+
+fn restart(header: BlockHeader) -> Item {
+    Item::Restart {
+        flags: header.flags,
+        dictionary: header.dictionary,
+    }
+}
+
+/// Whether the definitions read so far are all that were written.
+///
+/// A lost definition must not let an index keep the meaning it had before: every restart says how many definitions
+/// precede it, and once the count is wrong nothing is believed until the dictionary begins anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DictionaryCheck {
+    pub(crate) count: u16,
+    pub(crate) broken: bool,
+}
+
+/// What a restart means for the dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dictionary {
+    /// Forget every definition.
+    Anew,
+    /// As before.
+    Kept,
+}
+
+impl DictionaryCheck {
+    /// Takes note of a restart.
+    pub(crate) fn restart(&mut self, flags: u8, count: u16) -> Dictionary {
+        if flags & (flag::FIRST | flag::NEW_DICTIONARY) != 0 && count == 0 {
+            *self = Self::default();
+            return Dictionary::Anew;
+        }
+        self.broken |= self.count != count;
+        Dictionary::Kept
+    }
+
+    /// Takes note of a TARGET or DICT record.
+    pub(crate) fn record(&mut self) {
+        self.count = self.count.wrapping_add(1);
+    }
+}

@@ -1,0 +1,221 @@
+//! The ring against a queue in memory: random appends, acknowledgements, commits, restarts.
+//!
+//! Every failure names its seed.
+
+mod ring_support;
+
+use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tell};
+use std::collections::BTreeMap;
+use tidegate::frame::FrameNo;
+use tidegate::wal::format::Medium;
+use tidegate::wal::testing::Ram;
+use tidegate::wal::{AppendError, Ring};
+
+struct Model {
+    world: World,
+    ring: Option<Ring<Ram>>,
+    /// Appended and not yet acknowledged by every remote, in order.
+    frames: BTreeMap<u64, Told>,
+    acked: Vec<u64>,
+    committed_to: u64,
+    boots: u8,
+    seed: u64,
+    dropped: u64,
+}
+
+impl Model {
+    fn new(seed: u64, medium: Medium, remotes: usize) -> Self {
+        let shape = if seed % 2 == 0 {
+            geometry(512, 16, 6, medium)
+        } else {
+            geometry(256, 32, 5, medium)
+        };
+        let mut model = Self {
+            world: World::new(seed),
+            ring: None,
+            frames: BTreeMap::new(),
+            acked: vec![0; remotes],
+            committed_to: 0,
+            boots: 0,
+            seed,
+            dropped: 0,
+        };
+        model.mount(formatted(shape, seed));
+        model
+    }
+
+    fn ring(&mut self) -> &mut Ring<Ram> {
+        self.ring.as_mut().expect("mounted")
+    }
+
+    fn mount(&mut self, ram: Ram) {
+        use tidegate::wal::storage::Storage;
+        self.boots += 1;
+        let config = config(&ram.geometry(), self.acked.len());
+        let (ring, report) = Ring::mount(ram, config, boot(self.boots, self.world.now), &mut self.world.catalogue)
+            .unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        assert_eq!(report.damaged_blocks, 0, "seed {}", self.seed);
+        self.ring = Some(ring);
+        self.world.adopt();
+    }
+
+    fn append(&mut self) {
+        let next = self.ring().next_frame();
+        self.world.scrape(next);
+        let World { catalogue, frame, .. } = &mut self.world;
+        let ring = self.ring.as_mut().expect("mounted");
+        let number = match ring.append(frame, catalogue) {
+            Ok(number) => number,
+            Err(AppendError::StagingFull) => {
+                self.commit();
+                let World { catalogue, frame, .. } = &mut self.world;
+                self.ring
+                    .as_mut()
+                    .expect("mounted")
+                    .append(frame, catalogue)
+                    .unwrap_or_else(|error| panic!("seed {}: after a commit: {error}", self.seed))
+            }
+            Err(error) => panic!("seed {}: {error}", self.seed),
+        };
+        assert_eq!(number, next);
+        let mut told = tell(&self.world.frame, &self.world.catalogue);
+        told.number = number.0;
+        told.unix_ms = self.ring().unix_ms(told.time_ms);
+        self.frames.insert(number.0, told);
+    }
+
+    fn commit(&mut self) {
+        let seed = self.seed;
+        let World { catalogue, .. } = &mut self.world;
+        let ring = self.ring.as_mut().expect("mounted");
+        ring.commit(catalogue)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        self.committed_to = self.ring().next_frame().0;
+    }
+
+    /// Frames the ring says it has lapped, against those missing in the model: exact.
+    fn settle_losses(&mut self) {
+        let lapped = self.ring().counters().loss(tidegate::wal::Reason::Lapped).frames;
+        let fresh = lapped - self.dropped;
+        for _ in 0..fresh {
+            self.frames.pop_first();
+        }
+        self.dropped = lapped;
+    }
+
+    fn check(&mut self, remote: usize) {
+        self.settle_losses();
+        let from = self.acked[remote];
+        let World { catalogue, .. } = &self.world;
+        let ring = self.ring.as_mut().expect("mounted");
+        let read = read_all(ring, catalogue, remote, FrameNo(from));
+        let expected: Vec<&Told> = self.frames.range(from..).map(|(_, told)| told).collect();
+        let numbers = |told: &[&Told]| told.iter().map(|told| told.number).collect::<Vec<_>>();
+        let read: Vec<&Told> = read.iter().collect();
+        assert_eq!(numbers(&read), numbers(&expected), "seed {} remote {remote}", self.seed);
+        for (read, expected) in read.iter().zip(&expected) {
+            assert_eq!(read, expected, "seed {} remote {remote}", self.seed);
+        }
+        for reason in [
+            tidegate::wal::Reason::Damaged,
+            tidegate::wal::Reason::TooBig,
+            tidegate::wal::Reason::WriteError,
+        ] {
+            let lost = self.ring().counters().loss(reason).frames;
+            assert_eq!(lost, 0, "seed {} {reason:?}", self.seed);
+        }
+    }
+
+    fn acknowledge(&mut self, remote: usize) {
+        self.settle_losses();
+        let next = self.ring().next_frame().0;
+        let numbers: Vec<u64> = self
+            .frames
+            .range(self.acked[remote]..)
+            .map(|(&number, _)| number + 1)
+            .collect();
+        let to = if numbers.is_empty() || self.world.rng.u8(0..4) == 0 {
+            next
+        } else {
+            numbers[self.world.rng.usize(0..numbers.len())]
+        };
+        self.acked[remote] = to.max(self.acked[remote]);
+        self.ring().acknowledge(remote, FrameNo(to));
+        let done = *self.acked.iter().min().expect("at least one remote");
+        self.frames = self.frames.split_off(&done);
+    }
+
+    fn restart(&mut self, orderly: bool) {
+        if orderly {
+            let World { catalogue, .. } = &mut self.world;
+            let ring = self.ring.as_mut().expect("mounted");
+            ring.close(catalogue).expect("the medium is sound");
+            self.committed_to = self.ring().next_frame().0;
+        }
+        self.settle_losses();
+        let ram = self.ring.take().expect("mounted").into_storage().crash(&[], 1);
+        self.world.now += 50_000;
+        self.mount(ram);
+        // What was not committed is gone; what was acknowledged may have to be sent again.
+        let committed_to = self.committed_to;
+        self.frames.retain(|&number, _| number < committed_to);
+        self.dropped = self.ring().counters().loss(tidegate::wal::Reason::Lapped).frames;
+        for remote in 0..self.acked.len() {
+            let acked = self.ring().acknowledged(remote).0;
+            assert!(
+                acked <= self.acked[remote],
+                "seed {}: acknowledgement invented",
+                self.seed
+            );
+            if orderly {
+                let to = self.acked[remote].min(self.committed_to);
+                let lost = self.frames.range(acked.min(to)..to).count();
+                assert_eq!(lost, 0, "seed {}: acknowledgement lost by an orderly stop", self.seed);
+            }
+            // The model has forgotten what all had acknowledged: so do the remotes again.
+            let again = self.acked[remote];
+            self.ring().acknowledge(remote, FrameNo(again));
+            // Lower only if what was acknowledged never reached flash: its numbers are given out again.
+            self.acked[remote] = self.ring().acknowledged(remote).0;
+        }
+    }
+
+    fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            let remote = self.world.rng.usize(0..self.acked.len());
+            match self.world.rng.u8(0..100) {
+                0..55 => self.append(),
+                55..67 => self.commit(),
+                67..77 => self.check(remote),
+                77..87 => self.acknowledge(remote),
+                87..93 => self.ring().cut(),
+                93..97 => self.restart(true),
+                _ => self.restart(false),
+            }
+        }
+        for remote in 0..self.acked.len() {
+            self.check(remote);
+        }
+    }
+}
+
+#[test]
+fn ring_is_a_queue_on_rewritable_media() {
+    for seed in 0..60 {
+        Model::new(seed, Medium::Rewritable, 1).run(400);
+    }
+}
+
+#[test]
+fn ring_is_a_queue_on_write_once_media() {
+    for seed in 0..60 {
+        Model::new(seed, Medium::WriteOnce, 1).run(400);
+    }
+}
+
+#[test]
+fn two_remotes_each_see_the_queue_and_the_slower_one_holds_the_tail() {
+    for seed in 0..60 {
+        Model::new(seed, Medium::Rewritable, 2).run(400);
+    }
+}
