@@ -25,7 +25,7 @@ struct Model {
 
 impl Model {
     fn new(seed: u64, medium: Medium, remotes: usize) -> Self {
-        let shape = if seed % 2 == 0 {
+        let shape = if seed.is_multiple_of(2) {
             geometry(512, 16, 6, medium)
         } else {
             geometry(256, 32, 5, medium)

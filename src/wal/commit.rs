@@ -2,7 +2,7 @@
 //!
 //! A commit is one or more rounds. A round is control blocks (segment header, definitions) and staged blocks; nothing
 //! of it is forgotten before its sync. After an error the whole round is written again behind, with the same stream
-//! offsets, three times in all; then the next slot is opened.
+//! offsets, three times in all; then the next slot is opened (at once if it was the first round of a segment).
 //!
 //! # Invariants
 //!
@@ -445,7 +445,9 @@ impl<S: Storage> Ring<S> {
         let blocks = self.control.len() + self.round.staged;
         let slot = self.flash.geometry.blocks_per_slot as usize;
         let room = self.head.map_or(0, |head| slot.saturating_sub(head.index as usize));
-        if self.round.attempts >= ATTEMPTS || blocks > room {
+        // A segment's header is looked for in its first block only: a copy elsewhere would not be found.
+        let first = self.head.is_some_and(|head| head.opening == Opening::First);
+        if first || self.round.attempts >= ATTEMPTS || blocks > room {
             return false;
         }
         self.write_round();

@@ -31,7 +31,7 @@ use crate::value::varint::Cursor;
 use alloc::vec;
 use alloc::vec::Vec;
 
-/// Blocks tried for a segment header: a first block that failed is written again behind.
+/// Blocks tried: the segment header is in the first, the others tell a slot without header from an empty one.
 const HEADER_BLOCKS: u32 = 3;
 
 /// Makes a ring of everything the medium has: whatever was there is gone.
@@ -388,7 +388,7 @@ impl<S: Storage> Ring<S> {
             let Ok(header) = self.flash.load(slot, index, block) else {
                 continue;
             };
-            if header.flags & flag::FIRST != 0 {
+            if index == first && header.flags & flag::FIRST != 0 {
                 let mut cursor = Cursor::new(payload(block, &header));
                 let found = cursor
                     .u8()
@@ -400,10 +400,7 @@ impl<S: Storage> Ring<S> {
                     .filter(|found| {
                         found.seq as u32 == header.seq && found.slot == slot && self.slots.slot_of(found.seq) == slot
                     });
-                // A copy of the first block that a failed write left in front belongs to the same segment.
-                if let Some(found) = found
-                    && headless.is_none_or(|other| (header.seq.wrapping_sub(other.seq as u32) as i32) >= 0)
-                {
+                if let Some(found) = found {
                     let known = found.major == MAJOR && CodecId::from_byte(found.codec).is_some();
                     return (if known { State::Segment } else { State::Foreign }, Some(found));
                 }
@@ -537,7 +534,10 @@ impl<S: Storage> Ring<S> {
             unknown: false,
         };
         let mut tally = Tally::default();
-        while readable {
+        if !readable {
+            return scan;
+        }
+        loop {
             let item = {
                 let spare = &mut self.spare;
                 spare

@@ -396,7 +396,7 @@ impl<'a> SeriesList<'a> {
             let jump = cursor.i64()?;
             let run = cursor.u64()?;
             at = at.checked_add(jump).ok_or(RecordFault::Malformed)?;
-            if run == 0 || run > count - seen || at < 0 || at > 0xfffe || run > 0xffff - at as u64 {
+            if run == 0 || run > count - seen || !(0..=0xfffe).contains(&at) || run > 0xffff - at as u64 {
                 return Err(RecordFault::Malformed);
             }
             at += run as i64;

@@ -1,8 +1,8 @@
 //! A medium in memory that tears, loses and refuses writes on command, for tests.
 //!
 //! Deterministic: no time, no threads, randomness from a seed. A rewritable medium keeps the writes since the last sync
-//! apart; [`Ram::crash`] decides what became of each. A write-once medium completes every call before it returns, so only
-//! the last one can be torn; it panics when the ring breaks its rules (a block programmed twice between erases, or out
+//! apart; [`Ram::crash`] decides what became of each. On a write-once medium calls complete in order, so at most one is torn and
+//! those after it never began; it panics when the ring breaks its rules (a block programmed twice between erases, or out
 //! of order), because that is what such a test is for.
 
 use super::format::{Geometry, Medium, SUPERBLOCK_BYTES};
@@ -109,6 +109,10 @@ impl Ram {
         for (i, pending) in self.pending.iter().enumerate() {
             let outcome = outcomes.get(i).copied().unwrap_or(Outcome::Lost);
             after.land(pending, outcome);
+            if self.geometry.medium == Medium::WriteOnce && outcome != Outcome::Whole {
+                // One call after the other: what came later was never begun.
+                break;
+            }
         }
         after.pending.clear();
         after.current.copy_from_slice(&after.durable);
@@ -171,16 +175,6 @@ impl Ram {
         let call = self.changes;
         self.changes += 1;
         (self.fail_from..self.fail_to).contains(&call)
-    }
-
-    fn complete(&mut self, pending: Pending) {
-        if self.geometry.medium == Medium::WriteOnce {
-            // Everything before it is done: only the last call can be cut.
-            for before in core::mem::take(&mut self.pending) {
-                self.land(&before, Outcome::Whole);
-            }
-        }
-        self.pending.push(pending);
     }
 }
 
@@ -268,7 +262,7 @@ impl Storage for Ram {
                 Medium::WriteOnce => *cell & byte,
             };
         }
-        self.complete(pending);
+        self.pending.push(pending);
         Ok(())
     }
 
@@ -284,7 +278,7 @@ impl Storage for Ram {
         self.current[at..at + len].fill(0xff);
         let first = (slot * self.geometry.blocks_per_slot) as usize;
         self.erased[first..first + self.geometry.blocks_per_slot as usize].fill(true);
-        self.complete(Pending::Erase { at, len });
+        self.pending.push(Pending::Erase { at, len });
         Ok(())
     }
 
