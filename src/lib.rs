@@ -35,6 +35,7 @@ extern crate alloc;
 #[cfg(any(feature = "host", test))]
 extern crate std;
 
+pub mod agent;
 pub mod backoff;
 pub mod catalogue;
 pub mod clock;

@@ -1,0 +1,392 @@
+//! The agent without its surroundings: joins scraping, the ring and the senders.
+//!
+//! Sans I/O: the host asks when the next scrape, commit or request is due, does the I/O, and reports. All
+//! methods return at once; none allocates after [`Agent::new`] (relabelling a series seen for the first time may,
+//! inside the regular expression engine).
+//!
+//! ```text
+//! due -> begin -> content_type -> feed* -> finish      one scrape; several may interleave, each with its session
+//! poll_remote -> (request) -> on_response / on_error   one remote; each on its own
+//! next_commit -> commit_step -> synced                 the ring's writes
+//! ```
+//!
+//! # Invariants
+//!
+//! - A finished scrape is in the ring before its session is used again, or is counted as lost with a reason.
+//! - A remote's acknowledgement in the ring is what its sender has said, never more.
+//! - A series' index is given to another series only after no staged frame refers to it.
+//!
+//! # When things go wrong
+//!
+//! A medium that fails leaves an agent that scrapes and sends from memory (`degraded`). A full ring drops the
+//! oldest or stops, as configured. A remote that does not answer costs nothing but ring.
+
+use crate::catalogue::Catalogue;
+use crate::clock::{Instant, UnixMillis};
+use crate::frame::FrameNo;
+use crate::remote_write::response::{Head, Verdict};
+use crate::remote_write::sender::{Action, ErrorKind, Request, Sender};
+use crate::sample::TargetRef;
+use crate::scrape::{Due, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
+use crate::series::SeriesTable;
+use crate::wal::storage::{Storage, StorageFailure};
+use crate::wal::{AppendError, ClockSource, Commit, CommitError, CommitStep, LossReport, Reason, Ring};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// What an agent is made of; every part is allocated already.
+pub struct Parts<S: Storage> {
+    /// Targets; each one's place is its reference.
+    pub targets: Box<[Target]>,
+    /// Phase key of each target, see [`crate::scrape::phase_key`].
+    pub phase_keys: Box<[u64]>,
+    /// When to scrape.
+    pub schedule: Schedule,
+    /// Exposed texts.
+    pub table: SeriesTable,
+    /// Names, with what the ring's mount has put in.
+    pub catalogue: Catalogue,
+    /// Buffers for one label set.
+    pub builder: LabelBuilder,
+    /// How scrapes went.
+    pub reports: Reports,
+    /// Where samples wait, mounted.
+    pub ring: Ring<S>,
+    /// One for each of the ring's remotes, in the same order.
+    pub senders: Vec<Sender>,
+}
+
+/// What became of a finished scrape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is in the ring.
+    As(FrameNo),
+    /// It is lost, and counted.
+    Lost(AppendError),
+}
+
+/// Scrapes, keeps, drains.
+pub struct Agent<S: Storage> {
+    targets: Box<[Target]>,
+    schedule: Schedule,
+    table: SeriesTable,
+    catalogue: Catalogue,
+    builder: LabelBuilder,
+    reports: Reports,
+    ring: Ring<S>,
+    senders: Vec<Sender>,
+    /// Per remote: samples lost for good that the ring's ledger knows of.
+    lost: Vec<u64>,
+}
+
+/// What sessions work on, borrowed field by field so that the targets stay readable.
+macro_rules! shared {
+    ($agent:ident) => {
+        Shared {
+            table: &mut $agent.table,
+            catalogue: &mut $agent.catalogue,
+            builder: &mut $agent.builder,
+            reports: &mut $agent.reports,
+        }
+    };
+}
+
+impl<S: Storage> Agent<S> {
+    /// Joins the parts; scraping begins at once.
+    #[must_use]
+    pub fn new(parts: Parts<S>, now: Instant) -> Self {
+        let Parts {
+            targets,
+            phase_keys,
+            mut schedule,
+            table,
+            catalogue,
+            builder,
+            reports,
+            ring,
+            senders,
+        } = parts;
+        if let Some(offset) = offset_ms(&ring, now) {
+            schedule.clock(offset, now);
+        }
+        for (target, key) in targets.iter().zip(phase_keys) {
+            schedule.set(target.reference, target.interval_ms, key, now);
+        }
+        let lost = senders.iter().map(lost_samples).collect();
+        Self {
+            targets,
+            schedule,
+            table,
+            catalogue,
+            builder,
+            reports,
+            ring,
+            senders,
+            lost,
+        }
+    }
+
+    /// Gives the ring back; what was not committed is gone.
+    #[must_use]
+    pub fn into_ring(self) -> Ring<S> {
+        self.ring
+    }
+
+    /// Tells the time: wall time is `wall` now, known from `source`, wrong by at most `error_ms`.
+    pub fn clock(&mut self, now: Instant, wall: UnixMillis, source: ClockSource, error_ms: u32) {
+        self.ring.clock(now, wall, source, error_ms);
+        if let Some(offset) = offset_ms(&self.ring, now) {
+            self.schedule.clock(offset, now);
+        }
+    }
+
+    /// Wall time now, if it is known.
+    #[must_use]
+    pub fn wall(&self, now: Instant) -> Option<UnixMillis> {
+        self.ring.unix_ms(now.0).map(UnixMillis)
+    }
+
+    /// When the next scrape is due, if there are targets that wait.
+    #[must_use]
+    pub fn next_scrape(&self) -> Option<Instant> {
+        self.schedule.next_due()
+    }
+
+    /// A scrape to start now. Its target is not due again before [`Agent::finish`] or [`Agent::abandon`].
+    pub fn due(&mut self, now: Instant) -> Option<Due> {
+        self.schedule.due(now)
+    }
+
+    /// Starts the scrape in `session`.
+    pub fn begin(&mut self, session: &mut Session, due: Due) {
+        let wall = self.ring.unix_ms(due.time.0).map(UnixMillis);
+        if let Some(target) = self.targets.get(usize::from(due.target.0)) {
+            session.begin(target, due.time, wall, &mut shared!(self));
+        }
+    }
+
+    /// The response has begun, with this Content-Type.
+    pub fn content_type(&self, session: &mut Session, header: Option<&[u8]>) {
+        if let Some(target) = self.targets.get(usize::from(session.target().0)) {
+            session.content_type(header, target);
+        }
+    }
+
+    /// Takes the next piece of the body.
+    ///
+    /// # Errors
+    /// The scrape has failed; the rest of the body is not needed.
+    pub fn feed(&mut self, session: &mut Session, bytes: &[u8]) -> Result<(), ScrapeError> {
+        match self.targets.get(usize::from(session.target().0)) {
+            Some(target) => session.feed(bytes, target, &mut shared!(self)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the scrape and stores its frame.
+    pub fn finish(
+        &mut self,
+        session: &mut Session,
+        outcome: Outcome<'_>,
+        duration_100us: u32,
+        now: Instant,
+    ) -> Option<Stored> {
+        let reference = session.target();
+        let target = self.targets.get(usize::from(reference.0))?;
+        session.finish(outcome, duration_100us, target, &mut shared!(self));
+        let stored = self.store(session);
+        let last = match stored {
+            Stored::As(number) => number,
+            Stored::Lost(_) => FrameNo(self.ring.next_frame().0.saturating_sub(1)),
+        };
+        session.settle(last, &mut shared!(self));
+        self.schedule.done(reference, now);
+        Some(stored)
+    }
+
+    fn store(&mut self, session: &mut Session) -> Stored {
+        match self.ring.append(session.frame(), &mut self.catalogue) {
+            Ok(number) => return Stored::As(number),
+            Err(AppendError::StagingFull) => {}
+            Err(error) => return Stored::Lost(error),
+        }
+        // Staging holds more than the uplink takes: make room on the medium now, whatever the interval.
+        // If that fails the second attempt says so, and the ring counts the loss.
+        let _ = self.ring.commit(&mut self.catalogue);
+        match self.ring.append(session.frame(), &mut self.catalogue) {
+            Ok(number) => Stored::As(number),
+            Err(error) => {
+                let number = self.ring.next_frame();
+                if error == AppendError::StagingFull {
+                    let samples = session.frame().samples.len() as u64;
+                    let unix_ms = session.frame().unix_ms.map(|ms| (ms, ms));
+                    let reason = Reason::WriteError;
+                    self.ring.record_loss(&LossReport {
+                        reason,
+                        first: number,
+                        last: number,
+                        frames: 1,
+                        samples,
+                        unix_ms,
+                    });
+                }
+                Stored::Lost(error)
+            }
+        }
+    }
+
+    /// What remote `remote` wants done. After [`Action::Send`], send [`Agent::request`].
+    ///
+    /// # Errors
+    /// The medium could not be read; nothing is lost, call again later.
+    pub fn poll_remote(&mut self, remote: usize, now: Instant) -> Result<Action, StorageFailure> {
+        let wall = self.wall(now);
+        let Some(sender) = self.senders.get_mut(remote) else {
+            return Ok(Action::Done);
+        };
+        let mut source = self.ring.source(remote, &self.catalogue);
+        let action = sender.poll(now, wall, &mut source)?;
+        if action == Action::Send {
+            // What is scraped from now on is not part of this request: the staged blocks up to here can go as soon
+            // as it is acknowledged.
+            self.ring.cut();
+        }
+        self.acknowledge(remote);
+        Ok(action)
+    }
+
+    /// The request that remote `remote` wants sent.
+    #[must_use]
+    pub fn request(&self, remote: usize) -> Option<Request<'_>> {
+        self.senders.get(remote).map(Sender::request)
+    }
+
+    /// The receiver has answered.
+    pub fn on_response(&mut self, remote: usize, now: Instant, head: &Head) -> Option<Verdict> {
+        let wall = self.wall(now);
+        let verdict = self.senders.get_mut(remote)?.on_response(now, wall, head);
+        self.acknowledge(remote);
+        Some(verdict)
+    }
+
+    /// The attempt ended without an answer.
+    pub fn on_error(&mut self, remote: usize, now: Instant, kind: ErrorKind) {
+        if let Some(sender) = self.senders.get_mut(remote) {
+            sender.on_error(now, kind);
+        }
+        self.acknowledge(remote);
+    }
+
+    /// Tells every sender to send what there is without waiting, until `deadline`.
+    pub fn flush(&mut self, deadline: Instant) {
+        for sender in &mut self.senders {
+            sender.flush(deadline);
+        }
+    }
+
+    fn acknowledge(&mut self, remote: usize) {
+        let Some(sender) = self.senders.get(remote) else { return };
+        let (before, acknowledged) = (self.ring.acknowledged(remote), sender.acknowledged());
+        let (known, lost) = (self.lost[remote], lost_samples(sender));
+        if lost > known {
+            self.lost[remote] = lost;
+            self.ring.record_loss(&LossReport {
+                reason: Reason::Unsendable,
+                first: before,
+                last: FrameNo(acknowledged.0.saturating_sub(1).max(before.0)),
+                frames: 0,
+                samples: lost - known,
+                unix_ms: None,
+            });
+        }
+        if acknowledged > before {
+            self.ring.acknowledge(remote, acknowledged);
+        }
+    }
+
+    /// When the ring next wants a commit, and of what.
+    #[must_use]
+    pub fn next_commit(&self, now: Instant) -> Option<(Instant, Commit)> {
+        self.ring.commit_due(now)
+    }
+
+    /// One step of a commit; after [`CommitStep::NeedSync`] sync the storage and report to [`Agent::synced`].
+    ///
+    /// # Errors
+    /// Nothing was committed; what was staged stays staged.
+    pub fn commit_step(&mut self, what: Commit) -> Result<CommitStep, CommitError> {
+        self.ring.commit_step(&mut self.catalogue, what)
+    }
+
+    /// How the sync asked for went.
+    pub fn synced<E>(&mut self, result: Result<(), E>) {
+        self.ring.synced(result);
+    }
+
+    /// Commits everything that must survive the process, marked as an orderly stop.
+    ///
+    /// # Errors
+    /// What was staged is lost with the process.
+    pub fn close(&mut self) -> Result<(), CommitError> {
+        self.ring.close(&mut self.catalogue)
+    }
+
+    /// The targets, in the order of their references.
+    #[must_use]
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+
+    /// The target with this reference.
+    #[must_use]
+    pub fn target(&self, reference: TargetRef) -> Option<&Target> {
+        self.targets.get(usize::from(reference.0))
+    }
+
+    /// How scrapes went.
+    #[must_use]
+    pub const fn reports(&self) -> &Reports {
+        &self.reports
+    }
+
+    /// The ring.
+    #[must_use]
+    pub const fn ring(&self) -> &Ring<S> {
+        &self.ring
+    }
+
+    /// The ring, for instance to sync its storage.
+    pub const fn ring_mut(&mut self) -> &mut Ring<S> {
+        &mut self.ring
+    }
+
+    /// The senders, in the order of the remotes.
+    #[must_use]
+    pub fn senders(&self) -> &[Sender] {
+        &self.senders
+    }
+
+    /// Sender of remote `remote`.
+    pub fn sender_mut(&mut self, remote: usize) -> Option<&mut Sender> {
+        self.senders.get_mut(remote)
+    }
+
+    /// Names of the series.
+    #[must_use]
+    pub const fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+}
+
+/// Samples that a sender has given up for good, as far as they were meant for its receiver.
+fn lost_samples(sender: &Sender) -> u64 {
+    let counters = sender.counters();
+    let dropped = &counters.dropped;
+    counters.samples_failed + dropped.too_old + dropped.clock_unknown + dropped.too_large
+}
+
+/// Wall time minus boot time.
+fn offset_ms<S: Storage>(ring: &Ring<S>, now: Instant) -> Option<i64> {
+    ring.unix_ms(now.0)
+        .map(|unix_ms| unix_ms.saturating_sub_unsigned(now.0))
+}
