@@ -9,6 +9,7 @@
 //! Source: `google/snappy` format_description.txt.
 
 use crate::remote_write::{Compressor, OutputTooSmall};
+use crate::wal::dictionary::Compress;
 use alloc::vec;
 
 /// Bytes of the largest input for which the encoder's table stops growing.
@@ -17,6 +18,9 @@ const TABLE_SATURATES_AT: usize = 16 * 1024;
 /// A snappy block encoder, reused for every body.
 #[derive(Debug)]
 pub struct Snappy(snap::raw::Encoder);
+
+/// Method byte of a dictionary compressed by this (`src/wal/FORMAT.md`).
+const RING_METHOD: u8 = 1;
 
 /// Bytes of output buffer that always suffice for `input` bytes: a sixth more and 32.
 #[must_use]
@@ -39,6 +43,44 @@ impl Snappy {
 impl Default for Snappy {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// The ring's compressor of dictionaries.
+#[derive(Debug)]
+pub struct Dictionaries(Snappy);
+
+impl Dictionaries {
+    /// A compressor; allocates its tables now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Snappy::new())
+    }
+}
+
+impl Default for Dictionaries {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Compress for Dictionaries {
+    fn method(&self) -> u8 {
+        RING_METHOD
+    }
+
+    fn compress(&mut self, raw: &[u8], out: &mut [u8]) -> Option<usize> {
+        // Refused without room for the worst case; the dictionary is then stored plain.
+        (out.len() >= output_bytes(raw.len()))
+            .then(|| self.0.compress(raw, out).ok())
+            .flatten()
+    }
+
+    fn decompress(&mut self, method: u8, packed: &[u8], out: &mut [u8]) -> Option<usize> {
+        if method != RING_METHOD || snap::raw::decompress_len(packed).ok()? > out.len() {
+            return None;
+        }
+        snap::raw::Decoder::new().decompress(packed, out).ok()
     }
 }
 

@@ -21,6 +21,7 @@ use crate::catalogue::Catalogue;
 use crate::frame::ExplicitTime;
 use crate::host::limits::{HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES};
 use crate::host::snappy::output_bytes;
+use crate::host::status::{RESPONSE_BYTES, STATUS_CONNECTIONS};
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use crate::remote_write::batch::Batch;
 use crate::sample::{Sample, SeriesRef};
@@ -75,7 +76,7 @@ const SECTION_BYTES: usize = 4 * 1024;
 const RELOAD_BYTES: usize = 64 * 1024;
 
 /// Answers of the status port.
-const STATUS_BYTES: usize = 32 * 1024;
+const STATUS_BYTES: usize = RESPONSE_BYTES + 6 * 1024;
 
 /// The share of the heap that fragmentation may keep from use: one part in this many. Pools are allocated once, so little
 /// is ever freed; the arena measured in deps.md §5 lost 39 % under random load.
@@ -345,7 +346,12 @@ impl Draft<'_> {
         self.add("runtime", RUNTIME_BYTES + DNS_BYTES, "", "executor, reactor, resolver");
         if !self.config.tidegate.listen_address.is_empty() {
             let key = "tidegate.listen_address";
-            self.add("status port", HTTP_BYTES + STATUS_BYTES, key, "one request at a time");
+            self.add(
+                "status port",
+                STATUS_CONNECTIONS * STATUS_BYTES,
+                key,
+                "two requests at a time",
+            );
         }
     }
 }

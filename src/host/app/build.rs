@@ -1,0 +1,485 @@
+//! From configuration to a running agent: the only place that allocates what the plan lists.
+//!
+//! Everything that can be wrong with a configuration is found here, before anything is started or changed: the
+//! targets, their relabelling, every HTTP client. The ring is opened last.
+
+use super::clients::{ClientError, Factory};
+use super::drainer::Drain;
+use super::scraper::Worker;
+use super::shared::{CommitStats, RemoteClient, ScrapeClient, Shared};
+use crate::agent::{Agent, Parts};
+use crate::catalogue::Catalogue;
+use crate::clock::UnixMillis;
+use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Protocol};
+use crate::hash::crc32c;
+use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetSpec, Targets};
+use crate::host::event::Event;
+use crate::host::http::Buffers;
+use crate::host::medium::Medium;
+use crate::host::medium::file::{OpenError, RingFile};
+use crate::host::regex::compile_rules;
+use crate::host::runtime::{boot_id, now, unix_now};
+use crate::host::snappy::{Dictionaries, Snappy, output_bytes};
+use crate::host::tls::TlsClient;
+use crate::labels::{Label, NameScheme};
+use crate::relabel::Relabel;
+use crate::remote_write::batch::UnknownTime;
+use crate::remote_write::identity::Identity;
+use crate::remote_write::response::Protocol as WriteProtocol;
+use crate::remote_write::sender::{MessageChoice, Sender, SenderConfig};
+use crate::sample::TargetRef;
+use crate::scrape::schedule::{host_seed, phase_key};
+use crate::scrape::{LabelBuilder, Limits, Reports, Schedule, ScrapeError, Session, Target};
+use crate::series::SeriesTable;
+use crate::wal::format::Medium as Writing;
+use crate::wal::{self, Boot, MountError, MountReport, RemoteConfig, Ring, RingConfig};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use std::io;
+use std::path::Path;
+
+/// Why an agent cannot be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The configuration file is wrong.
+    Config(ConfigError),
+    /// A target or remote of the configuration cannot be used.
+    Client {
+        /// Which one.
+        what: String,
+        /// Why.
+        error: ClientError,
+    },
+    /// A target's labels cannot be kept.
+    Target {
+        /// Its URL.
+        url: String,
+        /// Why.
+        error: Box<ScrapeError>,
+    },
+    /// A relabelling rule cannot be compiled.
+    Rule {
+        /// Job or remote.
+        owner: String,
+        /// Which rule, and why.
+        problem: String,
+    },
+    /// The plan does not fit the limit.
+    Memory {
+        /// Bytes planned.
+        planned: usize,
+        /// Bytes allowed.
+        limit: usize,
+    },
+    /// The ring's file cannot be opened or made.
+    Open(OpenError),
+    /// There is something else in it, or another ring.
+    Mount(MountError),
+    /// The superblock cannot be written.
+    Format(io::Error),
+    /// The system does not give what it must.
+    System(&'static str, io::Error),
+}
+
+impl BuildError {
+    /// Whether the operator's file is to blame rather than the machine.
+    #[must_use]
+    pub const fn is_configuration(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_) | Self::Client { .. } | Self::Target { .. } | Self::Rule { .. } | Self::Memory { .. }
+        )
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Client { what, error } => write!(f, "{what}: {error}"),
+            Self::Target { url, error } => write!(f, "target {url}: {error}"),
+            Self::Rule { owner, problem } => write!(f, "{owner}: {problem}"),
+            Self::Memory { planned, limit } => write!(
+                f,
+                "tidegate.memory.limit is {limit} bytes, the plan needs {planned}: raise it, or lower what \
+                 'tidegate check' lists"
+            ),
+            Self::Open(error) => error.fmt(f),
+            Self::Mount(error) => write!(f, "ring: {error}; nothing was changed"),
+            Self::Format(error) => write!(f, "format ring: {error}"),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for BuildError {}
+
+impl From<ConfigError> for BuildError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<OpenError> for BuildError {
+    fn from(error: OpenError) -> Self {
+        Self::Open(error)
+    }
+}
+
+/// A configuration, checked and turned into everything but the ring.
+pub struct Plan {
+    /// The configuration.
+    pub config: Config,
+    /// Its targets.
+    pub targets: Targets,
+    /// Bytes and counts of every pool.
+    pub sizes: Sizes,
+    core_targets: Box<[Target]>,
+    phase_keys: Box<[u64]>,
+    scrapers: Vec<ScrapeClient>,
+    remotes: Vec<RemoteClient>,
+}
+
+/// What a started agent consists of.
+pub struct Running {
+    /// What the tasks share.
+    pub shared: Shared,
+    /// One for each scrape worker.
+    pub workers: Vec<Worker>,
+    /// One for each remote.
+    pub drains: Vec<Drain>,
+    /// What the mount found.
+    pub report: MountReport,
+    /// The ring's file was made just now.
+    pub created: bool,
+}
+
+fn protocols_of(job: &ScrapeConfig) -> Box<[Protocol]> {
+    if job.scrape_protocols.is_empty() {
+        return DEFAULT_PROTOCOLS.into();
+    }
+    job.scrape_protocols.clone().into()
+}
+
+fn escaping_of(job: &ScrapeConfig) -> EscapingScheme {
+    job.metric_name_escaping_scheme.unwrap_or_default()
+}
+
+/// The core's view of a target.
+fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec) -> Result<Target, BuildError> {
+    let labels: Vec<Label<'_>> = spec.labels.iter().map(|(name, value)| Label { name, value }).collect();
+    // At most `MAX_TARGETS` targets: the number fits a byte.
+    let reference = TargetRef(number as u8);
+    let mut target = Target::new(reference, &labels).map_err(|error| BuildError::Target {
+        url: spec.url(),
+        error: Box::new(error),
+    })?;
+    let clamp = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+    target.job = spec.job as u16;
+    target.interval_ms = clamp(spec.interval.ms);
+    target.timeout_ms = clamp(spec.timeout.ms);
+    target.honor_labels = job.honor_labels;
+    target.honor_timestamps = job.honor_timestamps;
+    target.track_timestamps_staleness = job.track_timestamps_staleness;
+    target.limits = Limits {
+        body_bytes: job.body_size_limit.bytes,
+        samples: job.sample_limit,
+        labels: job.label_limit,
+        name_bytes: job.label_name_length_limit,
+        value_bytes: job.label_value_length_limit,
+    };
+    target.names = job.metric_name_validation_scheme.unwrap_or_default();
+    target.protocols = protocols_of(job);
+    target.escaping = escaping_of(job);
+    target.fallback = job.fallback_scrape_protocol.and_then(Protocol::format);
+    target.metric_relabel = rules(&job.metric_relabel_configs, target.names, &job.job_name)?;
+    Ok(target)
+}
+
+/// Compiles rules that the loader has compiled before, without a fault.
+fn rules(configs: &[config::RelabelConfig], names: NameScheme, owner: &str) -> Result<Relabel, BuildError> {
+    compile_rules(configs, names).map_err(|(number, error)| BuildError::Rule {
+        owner: owner.into(),
+        problem: format!("rule {number}: {error}"),
+    })
+}
+
+/// What makes the same host scrape at the same phases after a restart, and other hosts at others.
+fn seed_of_host(config: &Config) -> u64 {
+    let name = rustix::system::uname();
+    let mut labels = String::new();
+    for (name, value) in config.global.external_labels.iter() {
+        labels.push_str(name);
+        labels.push('=');
+        labels.push_str(value);
+        labels.push(',');
+    }
+    host_seed(&name.nodename().to_string_lossy(), &labels)
+}
+
+impl Plan {
+    /// Checks `config` and prepares everything that can be prepared without touching the ring.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the configuration.
+    pub fn new(config: Config, factory: &Factory) -> Result<Self, BuildError> {
+        let targets = config.expand()?;
+        let seed = seed_of_host(&config);
+        let mut core_targets = Vec::new();
+        let mut phase_keys = Vec::new();
+        let mut scrapers = Vec::new();
+        // One for all targets of a job: they share certificates and sessions.
+        let mut job_tls: Option<(usize, Rc<TlsClient>)> = None;
+        for (number, spec) in targets.active.iter().enumerate() {
+            let Some(job) = config.scrape_configs.get(spec.job) else {
+                continue;
+            };
+            let of_job = targets.active.iter().filter(|other| other.job == spec.job).count();
+            core_targets.push(core_target(number, job, spec)?);
+            phase_keys.push(phase_key(&spec.body, &spec.url(), seed));
+            let tls = match &job_tls {
+                Some((owner, tls)) if *owner == spec.job => tls.clone(),
+                _ => factory.tls(&job.http_client(), &job.job_name, spec.scheme == config::Scheme::Https),
+            };
+            job_tls = Some((spec.job, tls.clone()));
+            let client = factory.scraper(job, spec, tls, (&protocols_of(job), escaping_of(job)), of_job);
+            scrapers.push(client.map_err(|error| BuildError::Client {
+                what: format!("target {}", spec.url()),
+                error,
+            })?);
+        }
+        let mut remotes = Vec::new();
+        for remote in &config.remote_write {
+            let client = factory.remote(remote);
+            let what = || format!("remote_write {}", remote.name);
+            remotes.push(client.map_err(|error| BuildError::Client { what: what(), error })?);
+        }
+        let sizes = Sizes::of(&config, &targets);
+        let memory = config.plan(&targets);
+        if !memory.fits() {
+            return Err(BuildError::Memory {
+                planned: memory.total,
+                limit: memory.limit,
+            });
+        }
+        Ok(Self {
+            config,
+            targets,
+            sizes,
+            core_targets: core_targets.into(),
+            phase_keys: phase_keys.into(),
+            scrapers,
+            remotes,
+        })
+    }
+
+    /// Opens the ring, makes it if there is none, and joins everything.
+    ///
+    /// `clock` is wall time as far as it is to be believed, its source, and how wrong it may be.
+    ///
+    /// # Errors
+    /// The ring cannot be used. Nothing was changed then, unless the file was missing.
+    pub fn start(self, clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Running, BuildError> {
+        let (medium, created) = self.open_medium()?;
+        let seed = random_u64()?;
+        let sizes = &self.sizes;
+        let mut catalogue = Catalogue::seeded(sizes.max_series, sizes.text_bytes, sizes.max_targets, seed);
+        let boot = boot(clock)?;
+        let (ring, report) =
+            Ring::mount(medium, self.ring_config(), boot, &mut catalogue).map_err(BuildError::Mount)?;
+        for target in &self.core_targets {
+            // The catalogue was made for these very targets.
+            let _ = catalogue.set_target(target.reference, target.body());
+        }
+        let external: Vec<(&str, &str)> = self
+            .config
+            .global
+            .external_labels
+            .iter()
+            .map(|(n, v)| (n.as_str(), v.as_str()))
+            .collect();
+        let mut senders = Vec::new();
+        let mut drains = Vec::new();
+        for (number, remote) in self.config.remote_write.iter().enumerate() {
+            let settings = self.sender_config(remote, seed.wrapping_add(number as u64));
+            let identity = Identity::new(
+                &external,
+                rules(
+                    &remote.write_relabel_configs,
+                    self.config.global.metric_name_validation_scheme,
+                    &remote.name,
+                )?,
+            );
+            senders.push(Sender::new(
+                settings,
+                identity,
+                ring.acknowledged(number),
+                ring.replay_until(),
+            ));
+            drains.push(Drain {
+                remote: number,
+                buffers: Buffers::new(false),
+                snappy: Snappy::new(),
+                packed: alloc::vec![0; output_bytes(settings.limits.body_bytes)].into(),
+            });
+        }
+        let workers = (0..sizes.concurrent_scrapes)
+            .map(|_| Worker {
+                session: Session::new(sizes.session()),
+                buffers: Buffers::new(true),
+            })
+            .collect();
+        let parts = Parts {
+            targets: self.core_targets,
+            phase_keys: self.phase_keys,
+            schedule: Schedule::new(sizes.max_targets),
+            table: SeriesTable::new(sizes.max_series, sizes.max_texts, sizes.max_targets, seed),
+            catalogue,
+            builder: LabelBuilder::new(),
+            reports: Reports::new(sizes.max_targets),
+            ring,
+            senders,
+        };
+        let shared = Shared {
+            agent: RefCell::new(Agent::new(parts, now())),
+            config: self.config,
+            targets: self.targets,
+            scrapers: self.scrapers,
+            remotes: self.remotes,
+            stored: Event::new(),
+            answered: Event::new(),
+            commits: CommitStats::default(),
+            stopping: Cell::new(false),
+        };
+        Ok(Running {
+            shared,
+            workers,
+            drains,
+            report,
+            created,
+        })
+    }
+
+    fn ring_config(&self) -> RingConfig {
+        let ring = &self.config.tidegate.ring;
+        let remotes = self.config.remote_write.iter().map(|remote| RemoteConfig {
+            id: crc32c(0, remote.name.as_bytes()),
+            best_effort: remote.best_effort,
+        });
+        // Everything that decides what a series index means: targets and the rules over their samples.
+        let mut meaning = String::new();
+        for spec in &self.targets.active {
+            meaning.push_str(&spec.body);
+            meaning.push('\n');
+        }
+        RingConfig {
+            block_bytes: ring.block_size.bytes as u32,
+            segment_bytes: ring.segment_size.bytes as u32,
+            ring_bytes: ring.size.bytes,
+            codec: self.sizes.codec,
+            commit_interval_ms: ring.commit_interval.ms,
+            staging_blocks: self.sizes.staging_blocks,
+            max_series: self.sizes.max_series,
+            max_frame_samples: self.sizes.frame_samples,
+            text_bytes: self.sizes.text_bytes,
+            // The configuration holds at most `MAX_REMOTES` remotes.
+            remotes: remotes.collect(),
+            when_full: match ring.when_full {
+                config::WhenFull::DropOldest => wal::WhenFull::DropOldest,
+                config::WhenFull::Stop => wal::WhenFull::Stop,
+            },
+            config_crc: crc32c(0, meaning.as_bytes()),
+            compress: Some(Box::new(Dictionaries::new())),
+        }
+    }
+
+    fn sender_config(&self, remote: &config::RemoteWrite, seed: u64) -> SenderConfig {
+        let queue = &remote.queue_config;
+        let uplink = &self.config.tidegate.uplink;
+        SenderConfig {
+            limits: self.sizes.batch_limits(remote),
+            max_samples_per_send: queue.max_samples_per_send as usize,
+            backlog_samples_per_send: self.sizes.backlog_samples(remote),
+            flush_interval_ms: queue.batch_send_deadline.ms,
+            min_backoff_ms: queue.min_backoff.ms,
+            max_backoff_ms: queue.max_backoff.ms,
+            connect_backoff_ms: 1_000,
+            max_sample_age_ms: queue.sample_age_limit.ms,
+            retry_on_429: queue.retry_on_http_429,
+            message: match remote.protobuf_message {
+                None => MessageChoice::Negotiate,
+                Some(config::ProtobufMessage::V1) => MessageChoice::Fixed(WriteProtocol::V1),
+                Some(config::ProtobufMessage::V2) => MessageChoice::Fixed(WriteProtocol::V2),
+            },
+            // A stretched interval gathers several scrapes per series: their labels are paid once.
+            group_live: queue.batch_send_deadline.ms > GROUP_FROM_MS || uplink.flush_interval.ms > GROUP_FROM_MS,
+            unknown_time: UnknownTime::Hold,
+            seed,
+        }
+    }
+
+    fn open_medium(&self) -> Result<(Medium, bool), BuildError> {
+        let ring = &self.config.tidegate.ring;
+        let settings = self.ring_config();
+        let geometry = settings
+            .geometry(Writing::Rewritable)
+            .ok_or(BuildError::Mount(MountError::Config("ring.size")))?;
+        let path = Path::new(&ring.path);
+        match RingFile::open(path, ring.size.bytes) {
+            Ok(file) => Ok((Medium::new(file, geometry), false)),
+            Err(OpenError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
+                let file = RingFile::create::<BuildError>(path, ring.size.bytes, |file| format_ring(file, geometry))?;
+                Ok((Medium::new(file, geometry), true))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Flush intervals above this group live batches by series: shorter ones rarely hold two scrapes of one.
+const GROUP_FROM_MS: u64 = 15_000;
+
+fn format_ring(file: &mut RingFile, geometry: wal::format::Geometry) -> Result<(), BuildError> {
+    let mut uuid = [0; 16];
+    random(&mut uuid)?;
+    let mut medium = Medium::new(&*file, geometry);
+    match wal::format(&mut medium, uuid, unix_now().0, "tidegate-ring") {
+        Ok(()) => Ok(()),
+        Err(wal::FormatError::Storage(error)) => Err(BuildError::Format(error.0)),
+        Err(_) => Err(BuildError::Mount(MountError::Config("ring"))),
+    }
+}
+
+fn boot(clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Boot, BuildError> {
+    let id = boot_id().map_err(|error| BuildError::System("read the kernel's boot id", error))?;
+    Ok(Boot {
+        id,
+        now: now(),
+        wall: clock.map(|(wall, source, _)| (wall, source)),
+        error_ms: clock.map_or(u32::MAX, |(_, _, error_ms)| error_ms),
+    })
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), BuildError> {
+    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
+    match got {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(BuildError::System(
+            "read random bytes",
+            io::ErrorKind::UnexpectedEof.into(),
+        )),
+        Err(error) => Err(BuildError::System("read random bytes", error.into())),
+    }
+}
+
+fn random_u64() -> Result<u64, BuildError> {
+    let mut bytes = [0; 8];
+    random(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,263 @@
+//! One task per remote: sends what its sender has gathered and reports the answers.
+//!
+//! The body is compressed into the task's own buffer before the first `.await`, so that the agent is free while
+//! the request is under way. A remote that hangs, refuses or floods delays nobody else.
+
+use super::shared::{RemoteClient, SharedRef};
+use super::sleep;
+use crate::agent::Agent;
+use crate::clock::Instant;
+use crate::host::http::CaptureBody;
+use crate::host::http::{Buffers, Request};
+use crate::host::http::{HttpError, Method, Phase, ResponseHead};
+use crate::host::medium::Medium;
+use crate::host::runtime::now;
+use crate::host::snappy::Snappy;
+use crate::remote_write::Compressor as _;
+use crate::remote_write::response::{Head, Protocol, Verdict};
+use crate::remote_write::sender::{Action, ErrorKind};
+use alloc::boxed::Box;
+use core::fmt::Write as _;
+
+/// Bytes of a receiver's error text that are kept and logged.
+const REASON_BYTES: usize = 512;
+
+/// How long to leave a medium alone that could not be read, milliseconds.
+const READ_ERROR_PAUSE_MS: u64 = 1_000;
+
+/// A remote's memory.
+pub struct Drain {
+    /// Its place in the configuration.
+    pub remote: usize,
+    /// HTTP buffers.
+    pub buffers: Buffers,
+    /// Compressor.
+    pub snappy: Snappy,
+    /// The compressed body.
+    pub packed: Box<[u8]>,
+}
+
+/// A request ready to go out.
+struct Outgoing {
+    bytes: usize,
+    protocol: Protocol,
+    retry_attempt: u32,
+    samples: usize,
+}
+
+/// Drains until the sender says that its flush has ended.
+pub async fn run(shared: SharedRef, mut drain: Drain) {
+    let Some(remote) = shared.remotes.get(drain.remote) else {
+        return;
+    };
+    loop {
+        let seen = shared.stored.count();
+        let action = shared.agent.borrow_mut().poll_remote(drain.remote, now());
+        // Acknowledgements move on polling, too: frames without a sample for this remote.
+        shared.answered.notify();
+        match action {
+            Ok(Action::Send) => send(&shared, remote, &mut drain).await,
+            Ok(Action::Wait(until)) => {
+                remote.hold.set(None);
+                wait(&shared, until, seen).await;
+            }
+            Ok(Action::Hold(reason, until)) => {
+                if remote.hold.replace(Some(reason)) != Some(reason) {
+                    log::error!(remote = remote.name.as_str(), reason:? = reason; "receiver does not take samples; they are kept");
+                }
+                wait(&shared, until, seen).await;
+            }
+            Ok(Action::InFlight) => sleep(now() + READ_ERROR_PAUSE_MS).await,
+            Ok(Action::Done) => return,
+            Err(error) => {
+                log::warn!(remote = remote.name.as_str(), error:% = error; "ring cannot be read; trying again");
+                sleep(now() + READ_ERROR_PAUSE_MS).await;
+            }
+        }
+    }
+}
+
+/// Until the instant, or until a frame is stored.
+async fn wait(shared: &SharedRef, until: Instant, seen: u64) {
+    if until <= now() {
+        // Other tasks get their turn between two pieces of long work.
+        smol::future::yield_now().await;
+        return;
+    }
+    let stored = shared.stored.after(seen);
+    if until == Instant(u64::MAX) {
+        stored.await;
+    } else {
+        smol::future::or(stored, sleep(until)).await;
+    }
+}
+
+async fn send(shared: &SharedRef, remote: &RemoteClient, drain: &mut Drain) {
+    let outgoing = pack(&mut shared.agent.borrow_mut(), drain);
+    let Some(outgoing) = outgoing else {
+        shared
+            .agent
+            .borrow_mut()
+            .on_error(drain.remote, now(), ErrorKind::TooLarge);
+        return;
+    };
+    let mut reason = CaptureBody::<REASON_BYTES>::new();
+    let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
+    let result = post(remote, &outgoing, body, &mut drain.buffers, &mut reason).await;
+    match result {
+        Ok(head) => answered(
+            shared,
+            remote,
+            drain.remote,
+            &head,
+            reason.first_line(),
+            outgoing.samples,
+        ),
+        Err(error) => failed(shared, remote, drain.remote, &error),
+    }
+    shared.answered.notify();
+}
+
+/// Compresses the request into the task's buffer; `None`: it does not fit.
+fn pack(agent: &mut Agent<Medium>, drain: &mut Drain) -> Option<Outgoing> {
+    let request = agent.request(drain.remote)?;
+    let bytes = drain.snappy.compress(request.body, &mut drain.packed).ok()?;
+    let outgoing = Outgoing {
+        bytes,
+        protocol: request.protocol,
+        retry_attempt: request.retry_attempt,
+        samples: request.samples,
+    };
+    agent.sender_mut(drain.remote)?.count_bytes(bytes as u64);
+    Some(outgoing)
+}
+
+async fn post(
+    remote: &RemoteClient,
+    outgoing: &Outgoing,
+    body: &[u8],
+    buffers: &mut Buffers,
+    reason: &mut CaptureBody<REASON_BYTES>,
+) -> Result<ResponseHead, HttpError> {
+    let mut attempt = heapless::String::<12>::new();
+    // Ten digits at most.
+    let _ = write!(attempt, "{}", outgoing.retry_attempt);
+    let headers = [
+        ("content-encoding", "snappy"),
+        ("content-type", outgoing.protocol.content_type()),
+        ("x-prometheus-remote-write-version", outgoing.protocol.version()),
+        ("retry-attempt", attempt.as_str()),
+    ];
+    // A first attempt does not carry the last header.
+    let headers = if outgoing.retry_attempt == 0 {
+        &headers[..3]
+    } else {
+        &headers[..]
+    };
+    let request = Request {
+        method: Method::Post,
+        headers,
+        body,
+        body_limit: 0,
+        deadline: now() + remote.timeout_ms,
+    };
+    remote.client.lock().await.request(&request, buffers, reason).await
+}
+
+fn note_error(remote: &RemoteClient, text: core::fmt::Arguments<'_>) {
+    let mut kept = remote.last_error.borrow_mut();
+    kept.clear();
+    // Cut where it is too long.
+    let _ = kept.write_fmt(text);
+    remote.failures.set(remote.failures.get() + 1);
+}
+
+fn answered(shared: &SharedRef, remote: &RemoteClient, number: usize, head: &ResponseHead, text: &str, samples: usize) {
+    let mut seen = Head::new(head.status);
+    let counts = [
+        ("x-prometheus-remote-write-samples-written", head.samples_written),
+        ("x-prometheus-remote-write-histograms-written", head.histograms_written),
+        ("x-prometheus-remote-write-exemplars-written", head.exemplars_written),
+    ];
+    for (name, count) in counts {
+        if let Some(count) = count {
+            let mut digits = heapless::String::<24>::new();
+            // Twenty digits at most.
+            let _ = write!(digits, "{count}");
+            seen.header(name, digits.as_bytes());
+        }
+    }
+    for (name, value) in [("retry-after", &head.retry_after), ("date", &head.date)] {
+        if let Some(value) = value {
+            seen.header(name, value.as_bytes());
+        }
+    }
+    let verdict = shared.agent.borrow_mut().on_response(number, now(), &seen);
+    let was_failing = remote.failing.replace(!matches!(
+        verdict,
+        Some(Verdict::Accepted | Verdict::AcceptedPartly { .. })
+    ));
+    let name = remote.name.as_str();
+    let status = head.status;
+    match verdict {
+        Some(Verdict::Accepted) => {
+            if was_failing {
+                log::info!(remote = name, attempts = remote.failures.get(); "receiver takes samples again");
+            }
+            remote.last_error.borrow_mut().clear();
+            remote.failures.set(0);
+            remote.last_success.set(Some(now()));
+            log::debug!(remote = name, status, samples; "sent");
+        }
+        Some(Verdict::AcceptedPartly { written }) => {
+            remote.last_success.set(Some(now()));
+            note_error(remote, format_args!("{written} of {samples} samples written: {text}"));
+            log::warn!(remote = name, status, samples, written, answer = text; "receiver took only a part");
+        }
+        Some(Verdict::Drop(why)) => {
+            note_error(remote, format_args!("HTTP status {status}: {text}"));
+            log::warn!(remote = name, status, samples, why:? = why, answer = text; "samples refused for good");
+        }
+        Some(verdict) => {
+            note_error(remote, format_args!("HTTP status {status}: {text}"));
+            if was_failing {
+                log::debug!(remote = name, status, samples, verdict:? = verdict, answer = text; "not taken");
+            } else {
+                log::warn!(remote = name, status, samples, verdict:? = verdict, answer = text; "not taken; samples are kept");
+            }
+        }
+        None => {}
+    }
+}
+
+fn failed(shared: &SharedRef, remote: &RemoteClient, number: usize, error: &HttpError) {
+    let kind = kind_of(error);
+    shared.agent.borrow_mut().on_error(number, now(), kind);
+    note_error(remote, format_args!("{error}"));
+    // Once per outage: the next line about this remote says that it is over.
+    if remote.failing.replace(true) {
+        log::debug!(remote = remote.name.as_str(), error:% = error; "receiver not reached");
+    } else {
+        log::warn!(remote = remote.name.as_str(), url = remote.url.as_str(), error:% = error; "receiver not reached; samples are kept");
+    }
+}
+
+fn kind_of(error: &HttpError) -> ErrorKind {
+    match error {
+        HttpError::Dns(_)
+        | HttpError::Connect(_)
+        | HttpError::Proxy { .. }
+        | HttpError::Timeout(Phase::Resolve | Phase::Connect | Phase::Tls)
+        | HttpError::Eof(Phase::Connect)
+        | HttpError::Io {
+            phase: Phase::Connect, ..
+        }
+        | HttpError::Secret { .. }
+        | HttpError::BadHeader
+        | HttpError::TableFull(_) => ErrorKind::Connect,
+        HttpError::Tls(_) | HttpError::Eof(Phase::Tls) | HttpError::Io { phase: Phase::Tls, .. } => ErrorKind::Tls,
+        HttpError::Timeout(_) => ErrorKind::Timeout,
+        HttpError::Eof(_) | HttpError::Io { .. } => ErrorKind::Closed,
+        _ => ErrorKind::BadResponse,
+    }
+}

@@ -1,0 +1,396 @@
+//! `tidegate run`: one configuration after the other, until a signal ends it.
+//!
+//! ```text
+//! load -> plan (everything checked) -> mount -> tasks: scrape workers, one drain per remote, committer,
+//!                                                      clock, status port, watchdog
+//! SIGHUP: load and plan again; only when that succeeds: commit, unmount, mount, go on
+//! SIGTERM, SIGINT: stop scraping, flush for at most FLUSH_MS, commit what is left, exit 0
+//! ```
+//!
+//! One OS thread. Nothing but the ring outlives a reload, so a reload cannot leave half of two configurations.
+
+pub mod build;
+pub mod clients;
+pub mod clock;
+pub mod committer;
+pub mod drainer;
+pub mod scraper;
+pub mod shared;
+pub mod watchdog;
+
+use crate::clock::Instant;
+use crate::host::config::{Config, Loaded};
+use crate::host::dns::{Resolver, ResolverOptions};
+use crate::host::net::Listener;
+use crate::host::runtime::{self, Signal, Signals, now, unix_now};
+use crate::host::status::{self, Lifecycle};
+use crate::host::systemd::Notify;
+use crate::host::tls::{CertClock, TlsContext};
+use crate::wal::{ClockSource, MountReport};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString as _};
+use alloc::vec::Vec;
+use build::{BuildError, Plan, Running};
+use clients::Factory;
+use core::fmt;
+use core::net::{Ipv4Addr, SocketAddr};
+use shared::{Shared, SharedRef};
+use smol::lock::Mutex;
+use smol::{LocalExecutor, Task};
+use std::io;
+
+/// Longest time that a stop waits for the receivers, milliseconds.
+pub const FLUSH_MS: u64 = 5_000;
+
+/// What `tidegate run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Path of the configuration file.
+    pub config: String,
+    /// POST /-/reload is allowed.
+    pub lifecycle: bool,
+}
+
+/// Why the agent did not start, or had to end.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The configuration, the ring or a client.
+    Build(BuildError),
+    /// The status port cannot be opened.
+    Listen(String, io::Error),
+    /// The system does not give what it must.
+    System(&'static str, io::Error),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Build(error) => error.fmt(f),
+            Self::Listen(address, error) => write!(f, "listen on {address}: {error}"),
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for RunError {}
+
+impl<E: Into<BuildError>> From<E> for RunError {
+    fn from(error: E) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// Why a configuration's tasks ended.
+enum End {
+    Stop,
+    Reload(Box<Plan>),
+}
+
+/// Runs the agent until a signal ends it.
+///
+/// # Errors
+/// It could not start. Once it has started, only a system without signals or memory ends it.
+pub fn run(options: &Options) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(|error| RunError::System("take signals", error))?;
+    let executor = LocalExecutor::new();
+    runtime::run(&executor, async {
+        let notify = Notify::from_env().map_err(|error| RunError::System("reach the service manager", error))?;
+        let factory = factory();
+        let mut lifecycle = Lifecycle::new(options.lifecycle);
+        let mut plan = load(&options.config, &factory)?;
+        let listener = listen(&plan.config)?;
+        loop {
+            let generation = Generation {
+                options,
+                factory: &factory,
+                notify: &notify,
+                listener: listener.as_ref(),
+            };
+            match generation.run(&executor, plan, &mut signals, &lifecycle).await? {
+                End::Stop => return Ok(()),
+                End::Reload(next) => {
+                    plan = *next;
+                    lifecycle.reloaded(unix_now());
+                }
+            }
+        }
+    })
+}
+
+/// What all clients share, over reloads too.
+#[must_use]
+pub fn factory() -> Factory {
+    Factory {
+        tls: TlsContext::new(CertClock::new()),
+        resolver: Rc::new(Resolver::new(ResolverOptions::default())),
+    }
+}
+
+/// Loads and checks a configuration; its warnings are logged.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn load(path: &str, factory: &Factory) -> Result<Plan, BuildError> {
+    let Loaded { config, warnings } = Config::load(path)?;
+    for warning in &warnings {
+        log::warn!("{warning}");
+    }
+    let plan = Plan::new(config, factory)?;
+    for file in &plan.targets.broken_files {
+        log::warn!("{file}");
+    }
+    for failed in &plan.targets.failed {
+        log::warn!(job = plan.config.scrape_configs[failed.job].job_name.as_str(), error = failed.error.as_str(); "target cannot be scraped");
+    }
+    Ok(plan)
+}
+
+fn listen(config: &Config) -> Result<Option<Listener>, RunError> {
+    let address = &config.tidegate.listen_address;
+    if address.is_empty() {
+        return Ok(None);
+    }
+    let failed = |error| RunError::Listen(address.clone(), error);
+    let listener = Listener::bind(listen_address(address).map_err(failed)?).map_err(failed)?;
+    log::info!(address:% = listener.address(); "status port open");
+    Ok(Some(listener))
+}
+
+/// `host:port`, where the host is an address, `localhost`, or nothing for all interfaces.
+fn listen_address(text: &str) -> io::Result<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let malformed = || {
+        io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "expected ADDRESS:PORT, localhost:PORT or :PORT",
+        )
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(malformed)?;
+    let port: u16 = port.parse().map_err(|_| malformed())?;
+    match host {
+        "" => Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        "localhost" => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        _ => Err(malformed()),
+    }
+}
+
+/// One configuration at work.
+struct Generation<'a> {
+    options: &'a Options,
+    factory: &'a Factory,
+    notify: &'a Notify,
+    listener: Option<&'a Listener>,
+}
+
+impl Generation<'_> {
+    async fn run(
+        &self,
+        executor: &LocalExecutor<'_>,
+        plan: Plan,
+        signals: &mut Signals,
+        lifecycle: &Lifecycle,
+    ) -> Result<End, RunError> {
+        let trust = plan.config.tidegate.clock.trust;
+        let Running {
+            shared,
+            workers,
+            drains,
+            report,
+            created,
+        } = plan.start(clock::read(trust, self.factory.tls.clock()))?;
+        log_mount(&shared, &report, created);
+        self.factory
+            .tls
+            .clock()
+            .raise_floor(crate::clock::UnixMillis(report.last_wall_ms));
+        let mut tasks = Tasks::spawn(executor, shared, workers, drains);
+        let clock = executor.spawn(clock::run(tasks.shared.clone(), trust, self.factory.tls.clone()));
+        self.notify.send("READY=1\nSTATUS=scraping");
+        let end = self.attend(&tasks.shared, signals, lifecycle).await?;
+        self.notify.send(if matches!(end, End::Stop) {
+            "STOPPING=1"
+        } else {
+            "RELOADING=1"
+        });
+        tasks.stop_scraping().await;
+        if matches!(end, End::Stop) {
+            tasks.flush().await;
+        }
+        clock.cancel().await;
+        close(&*tasks.end().await);
+        Ok(end)
+    }
+
+    /// Serves the status port and the watchdog until a signal says what comes next.
+    async fn attend(&self, shared: &SharedRef, signals: &mut Signals, lifecycle: &Lifecycle) -> Result<End, RunError> {
+        let watchdog = watchdog::run(shared, self.notify);
+        let serve = status::serve(shared, self.listener, lifecycle);
+        let background = smol::future::or(watchdog, serve);
+        let end = async {
+            loop {
+                let signal = smol::future::or(async { signals.next().await.map(Some) }, async {
+                    lifecycle.reload_requested().await;
+                    Ok(None)
+                });
+                match signal.await.map_err(|error| RunError::System("read signals", error))? {
+                    Some(Signal::Terminate | Signal::Interrupt) => return Ok(End::Stop),
+                    Some(Signal::Hangup) | None => match load(&self.options.config, self.factory) {
+                        Ok(plan) => match self.acceptable(shared, &plan) {
+                            Ok(()) => {
+                                log::info!("configuration reloaded");
+                                lifecycle.answer(Ok(()));
+                                return Ok(End::Reload(Box::new(plan)));
+                            }
+                            Err(problem) => refuse(lifecycle, &problem),
+                        },
+                        Err(error) => refuse(lifecycle, &error.to_string()),
+                    },
+                }
+            }
+        };
+        smol::future::or(end, async {
+            background.await;
+            core::future::pending().await
+        })
+        .await
+    }
+
+    /// What a reload cannot change.
+    fn acceptable(&self, shared: &Shared, plan: &Plan) -> Result<(), String> {
+        let (old, new) = (&shared.config.tidegate, &plan.config.tidegate);
+        let shape =
+            |ring: &crate::host::config::Ring| (ring.path.clone(), ring.size, ring.segment_size, ring.block_size);
+        if shape(&old.ring) != shape(&new.ring) {
+            return Err("tidegate.ring path and sizes change with a restart only".to_string());
+        }
+        if old.listen_address != new.listen_address {
+            return Err("tidegate.listen_address changes with a restart only".to_string());
+        }
+        Ok(())
+    }
+}
+
+fn refuse(lifecycle: &Lifecycle, problem: &str) {
+    log::error!(error = problem; "configuration not reloaded; the one in force stays");
+    lifecycle.answer(Err(problem));
+}
+
+/// The tasks that scrape, drain and commit.
+pub struct Tasks {
+    /// What they share.
+    pub shared: SharedRef,
+    scrapes: Vec<Task<()>>,
+    drains: Vec<Task<()>>,
+    committer: Task<()>,
+}
+
+impl Tasks {
+    /// Starts them.
+    #[must_use]
+    pub fn spawn(
+        executor: &LocalExecutor<'_>,
+        shared: Shared,
+        workers: Vec<scraper::Worker>,
+        drains: Vec<drainer::Drain>,
+    ) -> Self {
+        let shared = Rc::new(shared);
+        let turn = Rc::new(Mutex::new(()));
+        let scrape = |worker| executor.spawn(scraper::run(shared.clone(), turn.clone(), worker));
+        let drain = |drain| executor.spawn(drainer::run(shared.clone(), drain));
+        Self {
+            scrapes: workers.into_iter().map(scrape).collect(),
+            drains: drains.into_iter().map(drain).collect(),
+            committer: executor.spawn(committer::run(shared.clone())),
+            shared,
+        }
+    }
+
+    /// Ends scraping. A scrape in progress is given up: it is nobody's failure, so it leaves no frame.
+    pub async fn stop_scraping(&mut self) {
+        self.shared.stopping.set(true);
+        for scrape in self.scrapes.drain(..) {
+            scrape.cancel().await;
+        }
+    }
+
+    /// Sends what is in hand: until every remote has everything or has failed once, at most [`FLUSH_MS`].
+    pub async fn flush(&mut self) {
+        let deadline = now() + FLUSH_MS;
+        self.shared.agent.borrow_mut().flush(deadline);
+        self.shared.stored.notify();
+        let drains = &mut self.drains;
+        let all = async {
+            for drain in drains.drain(..) {
+                drain.await;
+            }
+        };
+        smol::future::or(all, sleep(deadline)).await;
+    }
+
+    /// Ends them all; what they shared is left.
+    pub async fn end(self) -> SharedRef {
+        for task in self.scrapes.into_iter().chain(self.drains) {
+            task.cancel().await;
+        }
+        self.committer.cancel().await;
+        self.shared
+    }
+}
+
+fn close(shared: &Shared) {
+    let mut agent = shared.agent.borrow_mut();
+    match agent.close() {
+        Ok(()) => {
+            let stats = agent.ring().stats();
+            log::info!(
+                frames_kept = stats.backlog_frames, samples_kept = stats.backlog_samples;
+                "stopped; what was not delivered is safe on the ring"
+            );
+        }
+        Err(error) => log::error!(error:% = error; "stopped; what was not delivered could NOT be written"),
+    }
+}
+
+fn log_mount(shared: &Shared, report: &MountReport, created: bool) {
+    let path = shared.config.tidegate.ring.path.as_str();
+    if created {
+        log::info!(path, slots = report.slots; "ring created");
+        return;
+    }
+    log::info!(
+        path, segments = report.segments, slots = report.slots, clean = report.clean, frames_waiting = report.backlog_frames,
+        acknowledged = report.acknowledged.0, next_frame = report.next_frame.0;
+        "ring mounted"
+    );
+    if report.damaged_blocks > 0 || report.headless_slots > 0 {
+        log::warn!(
+            damaged_blocks = report.damaged_blocks, headless_slots = report.headless_slots;
+            "ring has damage: what could not be read is counted as lost"
+        );
+    }
+    if report.foreign_segments > 0 {
+        log::warn!(segments = report.foreign_segments; "segments of a later version are kept and not read");
+    }
+}
+
+/// Waits until `at`. With no free place in the reactor's table, until every other task had its turn.
+pub async fn sleep(at: Instant) {
+    if runtime::sleep_until(at).await.is_err() {
+        smol::future::yield_now().await;
+    }
+}
+
+/// Sources of wall time, weakest first, in words.
+#[must_use]
+pub const fn source_name(source: ClockSource) -> &'static str {
+    match source {
+        ClockSource::None => "none",
+        ClockSource::Rtc => "rtc",
+        ClockSource::Synchronised => "synchronised",
+        ClockSource::Manual => "manual",
+    }
+}

@@ -1,0 +1,150 @@
+//! Scrape workers: each carries one scrape at a time from its due instant into the ring.
+//!
+//! There are `tidegate.memory.max_concurrent_scrapes` of them, each with its own session and buffers. They take turns
+//! waiting for the next due target, so an idle agent wakes once per scrape.
+
+use super::shared::{ScrapeClient, SharedRef};
+use super::sleep;
+use crate::agent::Stored;
+use crate::host::http::{Abort, BodyAction, HttpError, Method, Receive, ResponseHead};
+use crate::host::http::{Buffers, Request};
+use crate::host::runtime::now;
+use crate::scrape::{Due, Outcome, Session};
+use smol::lock::Mutex;
+
+/// A worker's memory.
+pub struct Worker {
+    /// The scrape in progress.
+    pub session: Session,
+    /// Its HTTP buffers, inflater included.
+    pub buffers: Buffers,
+}
+
+/// Scrapes what is due, until the agent stops.
+pub async fn run(shared: SharedRef, turn: alloc::rc::Rc<Mutex<()>>, mut worker: Worker) {
+    while !shared.stopping.get() {
+        let due = {
+            let _turn = turn.lock().await;
+            next_due(&shared).await
+        };
+        match due {
+            Some(due) => scrape(&shared, due, &mut worker).await,
+            None => return,
+        }
+    }
+}
+
+/// Waits for the next target; `None`: there will be none.
+async fn next_due(shared: &SharedRef) -> Option<Due> {
+    loop {
+        if let Some(due) = shared.agent.borrow_mut().due(now()) {
+            return Some(due);
+        }
+        let next = shared.agent.borrow().next_scrape();
+        match next {
+            Some(at) => sleep(at).await,
+            // Every target is being scraped: the next to finish says when it is due again.
+            None => {
+                let seen = shared.stored.count();
+                shared.stored.after(seen).await;
+            }
+        }
+    }
+}
+
+/// The response on its way into the session.
+struct Body<'a> {
+    shared: &'a SharedRef,
+    session: &'a mut Session,
+}
+
+impl Receive for Body<'_> {
+    fn head(&mut self, head: &ResponseHead) -> Result<BodyAction, Abort> {
+        if head.status != 200 {
+            return Ok(BodyAction::Discard);
+        }
+        let content_type = head.content_type.as_ref().map(|text| text.as_bytes());
+        self.shared.agent.borrow().content_type(self.session, content_type);
+        Ok(BodyAction::Deliver)
+    }
+
+    fn body(&mut self, piece: &[u8]) -> Result<(), Abort> {
+        // The session keeps the reason; the rest of the body is of no use.
+        self.shared
+            .agent
+            .borrow_mut()
+            .feed(self.session, piece)
+            .map_err(|_| Abort)
+    }
+}
+
+async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
+    let start = std::time::Instant::now();
+    shared.agent.borrow_mut().begin(&mut worker.session, due);
+    let Some(scraper) = shared.scrapers.get(usize::from(due.target.0)) else {
+        return;
+    };
+    let answer = fetch(shared, scraper, worker).await;
+    let limit = scraper.target_limit;
+    let outcome = match (&answer, limit) {
+        (_, Some((targets, limit))) => Outcome::TargetLimit { targets, limit },
+        (Ok(200), None) => Outcome::Complete,
+        (Ok(status), None) => Outcome::Status(*status),
+        // The session refused the body, or it had reached its limit: the session says why.
+        (Err(HttpError::Aborted | HttpError::BodyTooLarge { .. }), None) => Outcome::Complete,
+        (Err(error), None) => Outcome::Fetch(error),
+    };
+    let duration = u32::try_from(start.elapsed().as_micros() / 100).unwrap_or(u32::MAX);
+    let stored = shared
+        .agent
+        .borrow_mut()
+        .finish(&mut worker.session, outcome, duration, now());
+    if let Some(Stored::Lost(error)) = stored {
+        log::debug!(target_number = due.target.0, error:% = error; "scrape not stored");
+    }
+    shared.stored.notify();
+    log_outcome(shared, due);
+}
+
+async fn fetch(shared: &SharedRef, scraper: &ScrapeClient, worker: &mut Worker) -> Result<u16, HttpError> {
+    if scraper.target_limit.is_some() {
+        return Ok(0);
+    }
+    let request = Request {
+        method: Method::Get,
+        headers: &[],
+        body: &[],
+        // The session counts the bytes itself and reports the limit as Prometheus does.
+        body_limit: 0,
+        deadline: now() + scraper.timeout_ms,
+    };
+    // Only this worker scrapes this target now: the schedule does not give it out twice.
+    let mut client = scraper.client.lock().await;
+    let mut body = Body {
+        shared,
+        session: &mut worker.session,
+    };
+    client
+        .request(&request, &mut worker.buffers, &mut body)
+        .await
+        .map(|head| head.status)
+}
+
+fn log_outcome(shared: &SharedRef, due: Due) {
+    if log::max_level() < log::LevelFilter::Debug {
+        return;
+    }
+    let agent = shared.agent.borrow();
+    let Some(health) = agent.reports().health(due.target) else {
+        return;
+    };
+    let url = shared
+        .target(usize::from(due.target.0))
+        .map(|target| target.url())
+        .unwrap_or_default();
+    log::debug!(
+        url = url.as_str(), health = health.state.as_str(), samples = health.samples, duration_ms = health.duration_100us / 10,
+        error = health.error();
+        "scraped"
+    );
+}

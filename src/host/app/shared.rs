@@ -1,0 +1,96 @@
+//! What the tasks of one running configuration share.
+//!
+//! One thread, so plain cells: every borrow ends before the next `.await`.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::cell::{Cell, RefCell};
+
+use crate::agent::Agent;
+use crate::clock::Instant;
+use crate::host::config::{Config, TargetSpec, Targets};
+use crate::host::event::Event;
+use crate::host::http::Client;
+use crate::host::medium::Medium;
+use crate::remote_write::response::HoldReason;
+use smol::lock::Mutex;
+
+/// Bytes kept of a remote's last error, for the status port.
+pub const ERROR_BYTES: usize = 200;
+
+/// A target's HTTP side.
+pub struct ScrapeClient {
+    /// Keeps the connection between scrapes; locked by the one worker that scrapes the target.
+    pub client: Mutex<Client>,
+    /// Deadline of one scrape, milliseconds.
+    pub timeout_ms: u64,
+    /// The job has too many targets: not scraped (targets found, limit).
+    pub target_limit: Option<(usize, usize)>,
+}
+
+/// A remote's HTTP side.
+pub struct RemoteClient {
+    /// `name` of the configuration.
+    pub name: String,
+    /// URL as shown: without credentials.
+    pub url: String,
+    /// Keeps the connection between requests.
+    pub client: Mutex<Client>,
+    /// Deadline of one attempt, milliseconds.
+    pub timeout_ms: u64,
+    /// What went wrong last; empty after a success.
+    pub last_error: RefCell<heapless::String<ERROR_BYTES>>,
+    /// Why data is held back, if it is.
+    pub hold: Cell<Option<HoldReason>>,
+    /// When a request was last accepted.
+    pub last_success: Cell<Option<Instant>>,
+    /// Attempts that failed since then.
+    pub failures: Cell<u64>,
+    /// The last attempt failed, or was refused for now: the uplink is considered down.
+    pub failing: Cell<bool>,
+}
+
+/// What became of the storage's commits.
+#[derive(Default)]
+pub struct CommitStats {
+    /// Longest commit so far, microseconds.
+    pub longest_us: Cell<u64>,
+    /// All commits together, microseconds.
+    pub total_us: Cell<u64>,
+    /// Commits that failed.
+    pub failed: Cell<u64>,
+}
+
+/// Everything the tasks of one configuration share.
+pub struct Shared {
+    /// The agent.
+    pub agent: RefCell<Agent<Medium>>,
+    /// The configuration in force.
+    pub config: Config,
+    /// Its targets, in the order of their references.
+    pub targets: Targets,
+    /// HTTP side of each target.
+    pub scrapers: Vec<ScrapeClient>,
+    /// HTTP side of each remote.
+    pub remotes: Vec<RemoteClient>,
+    /// A frame was stored.
+    pub stored: Event,
+    /// A remote has answered or failed: acknowledgements may have moved.
+    pub answered: Event,
+    /// Commits.
+    pub commits: CommitStats,
+    /// Set once to end the scrape workers.
+    pub stopping: Cell<bool>,
+}
+
+impl Shared {
+    /// What the configuration says of target number `index`.
+    #[must_use]
+    pub fn target(&self, index: usize) -> Option<&TargetSpec> {
+        self.targets.active.get(index)
+    }
+}
+
+/// As the tasks hold it.
+pub type SharedRef = Rc<Shared>;

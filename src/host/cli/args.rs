@@ -1,0 +1,175 @@
+//! The command line: what is accepted, and its help.
+//!
+//! argh takes `--option value` only. [`normalise`] lets `--option=value` and Prometheus' dotted names
+//! (`--config.file=...`) through as well, so that existing unit files keep working.
+
+// The derive macro writes `vec!` and `format!` without their path.
+use alloc::string::String;
+use alloc::vec::Vec;
+use alloc::{format, vec};
+use argh::FromArgs;
+use std::prelude::v1::*;
+
+/// Scrape static Prometheus targets, keep the samples in a fixed ring on flash, drain them by remote write.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(
+    name = "tidegate",
+    note = "Exit codes: 0 success; 1 could not start or failed; 2 the configuration or the command line is wrong.",
+    help_triggers("-h", "--help", "help")
+)]
+pub struct Args {
+    /// print the version and exit
+    #[argh(switch)]
+    pub version: bool,
+
+    /// what to do
+    #[argh(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The subcommands.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand)]
+#[expect(missing_docs, reason = "each is documented at its arguments")]
+pub enum Command {
+    Run(Run),
+    Check(Check),
+    Status(Status),
+    Demo(Demo),
+}
+
+/// run the agent in the foreground until SIGTERM or SIGINT; SIGHUP reloads the configuration
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "run", help_triggers("-h", "--help", "help"))]
+pub struct Run {
+    /// configuration file, a prometheus.yml (default: /etc/tidegate/tidegate.yml); also --config.file
+    #[argh(option, default = "default_config()")]
+    pub config: String,
+
+    /// error, warn, info (default), debug or trace; also --log.level
+    #[argh(option, default = "log::LevelFilter::Info")]
+    pub log_level: log::LevelFilter,
+
+    /// allow POST /-/reload; also --web.enable-lifecycle
+    #[argh(switch)]
+    pub web_enable_lifecycle: bool,
+}
+
+/// validate the configuration, print the memory plan and how long the ring lasts; starts nothing
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
+pub struct Check {
+    /// configuration file (default: /etc/tidegate/tidegate.yml); also --config.file
+    #[argh(option, default = "default_config()")]
+    pub config: String,
+}
+
+/// print what a running agent is doing, as plain text
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "status", help_triggers("-h", "--help", "help"))]
+pub struct Status {
+    /// address of the agent's status port (default: 127.0.0.1:9099)
+    #[argh(option, default = "String::from(\"127.0.0.1:9099\")")]
+    pub address: String,
+}
+
+/// see it work: a loopback target and receiver in this process, the uplink cut and restored; under a minute
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
+pub struct Demo {
+    /// keep the ring file after the demo, at this path (default: a temporary file, removed)
+    #[argh(option)]
+    pub ring: Option<String>,
+}
+
+fn default_config() -> String {
+    String::from("/etc/tidegate/tidegate.yml")
+}
+
+/// Splits `--name=value` in two and turns the dots of a name into dashes; `--config.file` is `--config`.
+///
+/// Everything after a bare `--` is left alone.
+#[must_use]
+pub fn normalise(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
+    let mut normal = Vec::new();
+    let mut rest = arguments.into_iter();
+    for argument in rest.by_ref() {
+        if argument == "--" {
+            normal.push(argument);
+            break;
+        }
+        if !argument.starts_with("--") {
+            normal.push(argument);
+            continue;
+        }
+        let (name, value) = match argument.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (argument.as_str(), None),
+        };
+        let name = name.replace('.', "-");
+        normal.push(if name == "--config-file" {
+            String::from("--config")
+        } else {
+            name
+        });
+        normal.extend(value.map(String::from));
+    }
+    normal.extend(rest);
+    normal
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, Command, Run, normalise};
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use argh::FromArgs as _;
+
+    fn parse(line: &str) -> Result<Args, argh::EarlyExit> {
+        let words = normalise(line.split_whitespace().map(String::from));
+        Args::from_args(&["tidegate"], &words.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn prometheus_spelling_of_options_is_understood() {
+        let expected = Args {
+            version: false,
+            command: Some(Command::Run(Run {
+                config: String::from("a.yml"),
+                log_level: log::LevelFilter::Debug,
+                web_enable_lifecycle: true,
+            })),
+        };
+        for line in [
+            "run --config.file=a.yml --log.level=debug --web.enable-lifecycle",
+            "run --config a.yml --log-level debug --web-enable-lifecycle",
+        ] {
+            assert_eq!(parse(line).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        let exit = parse("run --no-such-thing").unwrap_err();
+        assert!(exit.status.is_err());
+        assert!(exit.output.contains("--no-such-thing"), "{}", exit.output);
+    }
+
+    #[test]
+    fn every_subcommand_has_help() {
+        for line in [
+            "--help",
+            "run --help",
+            "check --help",
+            "status --help",
+            "demo --help",
+        ] {
+            let exit = parse(line).unwrap_err();
+            assert!(
+                exit.status.is_ok() && exit.output.contains("Usage: tidegate"),
+                "{line}: {}",
+                exit.output
+            );
+        }
+    }
+}

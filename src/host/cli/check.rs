@@ -1,0 +1,103 @@
+//! `tidegate check`: is the configuration right, what memory does it take, how long does the ring last.
+
+use super::EXIT_CONFIGURATION;
+use crate::host::app::build::Plan;
+use crate::host::app::factory;
+use crate::host::config::{Config, Loaded, TargetSpec};
+use crate::host::logger;
+use alloc::string::String;
+use std::process::ExitCode;
+
+/// Checks the configuration at `path`; opens no ring and no connection.
+pub fn run(path: &str) -> ExitCode {
+    logger::init(log::LevelFilter::Warn);
+    match check(path) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_CONFIGURATION),
+        Err(error) => {
+            std::eprintln!("{error}");
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+    }
+}
+
+fn check(path: &str) -> Result<bool, String> {
+    let text = |error: &dyn core::fmt::Display| alloc::format!("{error}");
+    let Loaded { config, warnings } = Config::load(path).map_err(|error| text(&error))?;
+    for warning in &warnings {
+        std::println!("warning: {warning}");
+    }
+    let plan = Plan::new(config, &factory()).map_err(|error| text(&error))?;
+    let (config, targets) = (&plan.config, &plan.targets);
+    for problem in &targets.broken_files {
+        std::println!("warning: {problem}");
+    }
+    for failed in &targets.failed {
+        let job = config
+            .scrape_configs
+            .get(failed.job)
+            .map_or("", |job| job.job_name.as_str());
+        std::println!("warning: a target of job {job} cannot be scraped: {}", failed.error);
+    }
+    std::println!("{path} is valid.");
+    std::println!("\nTargets ({}):", targets.active.len());
+    for target in &targets.active {
+        print_target(target);
+    }
+    std::println!("\nReceivers ({}):", config.remote_write.len());
+    for remote in &config.remote_write {
+        std::println!("  {}  {}", remote.name, remote.url);
+    }
+    let memory = config.plan(targets);
+    std::println!("\nMemory plan, bytes of heap:\n{memory}");
+    print_ring(config, targets);
+    Ok(memory.fits())
+}
+
+fn print_target(target: &TargetSpec) {
+    std::println!(
+        "  {}  every {}, timeout {}  {{{}}}",
+        target.url(),
+        target.interval,
+        target.timeout,
+        target.body
+    );
+}
+
+fn print_ring(config: &Config, targets: &crate::host::config::Targets) {
+    let ring = &config.tidegate.ring;
+    std::println!(
+        "Ring {}: {}, segments of {}, blocks of {}, committed every {}",
+        ring.path,
+        ring.size,
+        ring.segment_size,
+        ring.block_size,
+        ring.commit_interval
+    );
+    let series = u64::from(config.tidegate.memory.max_series);
+    for share in [1, 4] {
+        let duration = config.ring_duration(targets, series / share);
+        std::println!(
+            "  with {:>6} series: {} samples and {} bytes a day while the uplink is away; lasts {}",
+            series / share,
+            duration.samples_per_day,
+            duration.bytes_per_day,
+            Days(duration.ms)
+        );
+    }
+    std::println!("  While the uplink works nothing is written at all.");
+}
+
+/// Milliseconds as days or hours, whichever says more.
+struct Days(u64);
+
+impl core::fmt::Display for Days {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let tenths = self.0 / 360_000;
+        if tenths < 480 {
+            return write!(f, "{}.{} hours", tenths / 10, tenths % 10);
+        }
+        let tenths = self.0 / 8_640_000;
+        write!(f, "{}.{} days", tenths / 10, tenths % 10)
+    }
+}

@@ -1,0 +1,74 @@
+//! The commands: from parsed arguments to an exit code.
+//!
+//! | code | meaning |
+//! |---:|---|
+//! | 0 | success; `run` was ended by SIGTERM or SIGINT and kept everything |
+//! | 1 | it could not start, or failed |
+//! | 2 | the command line or the configuration is wrong; nothing was started |
+
+pub mod args;
+mod check;
+mod status;
+
+use crate::host::app::{self, RunError};
+use crate::host::logger;
+use alloc::string::String;
+use alloc::vec::Vec;
+use argh::FromArgs as _;
+use args::{Args, Command};
+use std::process::ExitCode;
+
+/// The configuration or the command line is wrong.
+pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// Runs the command given by the process' arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let mut words = std::env::args();
+    let program = words.next().unwrap_or_else(|| String::from("tidegate"));
+    let words: Vec<String> = args::normalise(words);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let args = match Args::from_args(&[program.as_str()], &words) {
+        Ok(args) => args,
+        Err(exit) if exit.status.is_ok() => {
+            std::println!("{}", exit.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            std::eprintln!("{}\nSee '{program} --help'.", exit.output.trim_end());
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+    };
+    if args.version {
+        std::println!("tidegate {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    match args.command {
+        None => {
+            std::eprintln!("tidegate: which command? One of run, check, status, demo; see '{program} --help'.");
+            ExitCode::from(EXIT_CONFIGURATION)
+        }
+        Some(Command::Run(run)) => run_agent(run),
+        Some(Command::Check(check)) => check::run(&check.config),
+        Some(Command::Status(status)) => status::run(&status.address),
+        Some(Command::Demo(demo)) => crate::host::demo::run(demo.ring.as_deref()),
+    }
+}
+
+fn run_agent(run: args::Run) -> ExitCode {
+    logger::init(run.log_level);
+    let options = app::Options {
+        config: run.config,
+        lifecycle: run.web_enable_lifecycle,
+    };
+    match app::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!(error:% = error; "not started");
+            match error {
+                RunError::Build(error) if error.is_configuration() => ExitCode::from(EXIT_CONFIGURATION),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}

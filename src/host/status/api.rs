@@ -1,0 +1,261 @@
+//! `/api/v1/...` in Prometheus' shapes, and the same for people as plain text.
+
+use super::json::Text;
+use super::{Lifecycle, process};
+use crate::host::app::shared::Shared;
+use crate::host::civil::Timestamp;
+use crate::host::config::Named;
+use crate::host::runtime::{now, unix_now};
+use crate::scrape::HealthState;
+use core::fmt::{self, Write};
+
+/// Time that Prometheus shows for "never".
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+fn object(out: &mut impl Write, labels: &Named<alloc::string::String>) -> fmt::Result {
+    out.write_char('{')?;
+    for (index, (name, value)) in labels.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        write!(out, "{comma}{}:{}", Text(name), Text(value))?;
+    }
+    out.write_char('}')
+}
+
+/// Which targets were asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetFilter<'a> {
+    /// `state`: active, dropped or any.
+    pub state: &'a str,
+    /// `scrapePool`, empty for all.
+    pub pool: &'a str,
+}
+
+/// `/api/v1/targets`.
+///
+/// # Errors
+/// `out` is full.
+pub fn targets(out: &mut impl Write, shared: &Shared, filter: TargetFilter<'_>) -> fmt::Result {
+    out.write_str("{\"status\":\"success\",\"data\":{\"activeTargets\":[")?;
+    let mut first = true;
+    let wanted = |job: &str| filter.pool.is_empty() || filter.pool == job;
+    for number in 0..shared.targets.active.len() {
+        let job = job_name(shared, shared.targets.active[number].job);
+        if filter.state != "dropped" && wanted(job) {
+            comma(out, &mut first)?;
+            active(out, shared, number, job)?;
+        }
+    }
+    out.write_str("],\"droppedTargets\":[")?;
+    let mut first = true;
+    for dropped in &shared.targets.dropped {
+        let job = job_name(shared, dropped.job);
+        if filter.state != "active" && wanted(job) {
+            comma(out, &mut first)?;
+            out.write_str("{\"discoveredLabels\":")?;
+            object(out, &dropped.discovered)?;
+            write!(out, ",\"scrapePool\":{}}}", Text(job))?;
+        }
+    }
+    out.write_str("],\"droppedTargetCounts\":{")?;
+    let mut first = true;
+    for (job, count) in shared.targets.dropped_counts.iter().enumerate() {
+        comma(out, &mut first)?;
+        write!(out, "{}:{count}", Text(job_name(shared, job)))?;
+    }
+    out.write_str("}}}\n")
+}
+
+fn comma(out: &mut impl Write, first: &mut bool) -> fmt::Result {
+    if core::mem::take(first) {
+        Ok(())
+    } else {
+        out.write_char(',')
+    }
+}
+
+fn job_name(shared: &Shared, job: usize) -> &str {
+    shared
+        .config
+        .scrape_configs
+        .get(job)
+        .map_or("", |job| job.job_name.as_str())
+}
+
+fn active(out: &mut impl Write, shared: &Shared, number: usize, job: &str) -> fmt::Result {
+    let Some(target) = shared.target(number) else {
+        return Ok(());
+    };
+    out.write_str("{\"discoveredLabels\":")?;
+    object(out, &target.discovered)?;
+    out.write_str(",\"labels\":")?;
+    object(out, &target.labels)?;
+    let url = target.url();
+    write!(
+        out,
+        ",\"scrapePool\":{},\"scrapeUrl\":{},\"globalUrl\":{}",
+        Text(job),
+        Text(&url),
+        Text(&url)
+    )?;
+    let agent = shared.agent.borrow();
+    let reference = crate::sample::TargetRef(number as u8);
+    let health = agent.reports().health(reference);
+    write!(
+        out,
+        ",\"lastError\":{}",
+        Text(health.map_or("", |health| health.error()))
+    )?;
+    let wall = health
+        .and_then(|health| health.last_scrape)
+        .and_then(|at| agent.wall(at));
+    match wall {
+        Some(wall) => write!(out, ",\"lastScrape\":{}", Text(Timestamp(wall.0)))?,
+        None => write!(out, ",\"lastScrape\":{}", Text(NEVER))?,
+    }
+    let duration = health.map_or(0, |health| health.duration_100us);
+    write!(
+        out,
+        ",\"lastScrapeDuration\":{}.{:04}",
+        duration / 10_000,
+        duration % 10_000
+    )?;
+    let state = health.map_or(HealthState::Unknown, |health| health.state);
+    write!(
+        out,
+        ",\"health\":{},\"scrapeInterval\":{},\"scrapeTimeout\":{}}}",
+        Text(state.as_str()),
+        Text(target.interval),
+        Text(target.timeout)
+    )
+}
+
+/// `/api/v1/status/config`.
+///
+/// # Errors
+/// `out` is full.
+pub fn config(out: &mut impl Write, shared: &Shared) -> fmt::Result {
+    let mut yaml = alloc::string::String::new();
+    shared.config.write_yaml(&mut yaml)?;
+    writeln!(out, "{{\"status\":\"success\",\"data\":{{\"yaml\":{}}}}}", Text(yaml))
+}
+
+/// `/api/v1/status/buildinfo`.
+///
+/// # Errors
+/// `out` is full.
+pub fn buildinfo(out: &mut impl Write) -> fmt::Result {
+    writeln!(
+        out,
+        "{{\"status\":\"success\",\"data\":{{\"version\":{},\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\
+         \"buildDate\":\"\",\"goVersion\":\"\"}}}}",
+        Text(env!("CARGO_PKG_VERSION"))
+    )
+}
+
+/// `/api/v1/status/flags`.
+///
+/// # Errors
+/// `out` is full.
+pub fn flags(out: &mut impl Write, lifecycle: &Lifecycle) -> fmt::Result {
+    writeln!(
+        out,
+        "{{\"status\":\"success\",\"data\":{{\"log.level\":{},\"web.enable-lifecycle\":\"{}\"}}}}",
+        Text(log::max_level().as_str().to_ascii_lowercase()),
+        lifecycle.enabled()
+    )
+}
+
+/// `/api/v1/status/runtimeinfo`.
+///
+/// # Errors
+/// `out` is full.
+pub fn runtimeinfo(out: &mut impl Write, shared: &Shared, lifecycle: &Lifecycle) -> fmt::Result {
+    let cwd = std::env::current_dir()
+        .map(|path| alloc::format!("{}", path.display()))
+        .unwrap_or_default();
+    let node = rustix::system::uname();
+    let corrupt = shared.agent.borrow().ring().counters().damaged_blocks;
+    writeln!(
+        out,
+        "{{\"status\":\"success\",\"data\":{{\"startTime\":{},\"CWD\":{},\"hostname\":{},\"serverTime\":{},\
+         \"reloadConfigSuccess\":{},\"lastConfigTime\":{},\"corruptionCount\":{corrupt},\"goroutineCount\":0,\
+         \"GOMAXPROCS\":1,\"GOMEMLIMIT\":0,\"GOGC\":\"\",\"GODEBUG\":\"\",\"storageRetention\":{}}}}}",
+        Text(Timestamp(process::start(unix_now()).0)),
+        Text(cwd),
+        Text(node.nodename().to_string_lossy()),
+        Text(Timestamp(unix_now().0)),
+        lifecycle.last_reload_successful(),
+        Text(Timestamp(lifecycle.loaded().0)),
+        Text(shared.config.tidegate.ring.size)
+    )
+}
+
+/// What `tidegate status` prints.
+///
+/// # Errors
+/// `out` is full.
+pub fn text(out: &mut impl Write, shared: &Shared) -> fmt::Result {
+    let agent = shared.agent.borrow();
+    let stats = agent.ring().stats();
+    writeln!(out, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "\nTARGETS")?;
+    for (number, target) in shared.targets.active.iter().enumerate() {
+        let health = agent.reports().health(crate::sample::TargetRef(number as u8));
+        let (state, samples, error) = health.map_or(("unknown", 0, ""), |health| {
+            (health.state.as_str(), health.samples, health.error())
+        });
+        writeln!(
+            out,
+            "  {state:<8}{samples:>7} samples  every {:<5} {}  {error}",
+            target.interval,
+            target.url()
+        )?;
+    }
+    writeln!(out, "\nRING {}", shared.config.tidegate.ring.path)?;
+    let state = match (stats.degraded, stats.stopped) {
+        (true, _) => "DEGRADED: takes no writes, samples are kept in memory only",
+        (_, true) => "FULL: new samples are not kept",
+        _ => "healthy",
+    };
+    writeln!(
+        out,
+        "  {state}; {} of {} slots in use, {} bytes free",
+        stats.used_slots, stats.slots, stats.free_bytes
+    )?;
+    writeln!(
+        out,
+        "  {} scrapes ({} samples) wait on the ring, {} scrapes ({} samples) in memory",
+        stats.backlog_frames, stats.backlog_samples, stats.staged_frames, stats.staged_samples
+    )?;
+    if let Some(oldest) = stats.oldest_unix_ms {
+        writeln!(out, "  oldest waiting: {}", Timestamp(oldest))?;
+    }
+    for reason in crate::wal::Reason::ALL {
+        let loss = agent.ring().counters().loss(reason);
+        if loss.samples > 0 {
+            writeln!(out, "  LOST {} samples ({})", loss.samples, reason.as_str())?;
+        }
+    }
+    writeln!(out, "\nREMOTES")?;
+    for (remote, sender) in shared.remotes.iter().zip(agent.senders()) {
+        let counters = sender.counters();
+        let state = match (remote.hold.get(), remote.failing.get()) {
+            (Some(_), _) => "held",
+            (None, true) => "failing",
+            (None, false) => "ok",
+        };
+        writeln!(
+            out,
+            "  {state:<8}{} {}  {} samples accepted, {} lost  {}",
+            remote.name,
+            remote.url,
+            counters.samples_accepted,
+            counters.samples_failed,
+            remote.last_error.borrow()
+        )?;
+    }
+    if agent.wall(now()).is_none() {
+        writeln!(out, "\nCLOCK not set: samples wait until it is")?;
+    }
+    Ok(())
+}
