@@ -314,3 +314,20 @@ fn a_wrong_certificate_stops_delivery_and_loses_nothing() {
     assert!(setup.delivered_scrapes().is_empty());
     assert!(agent.terminate().success());
 }
+
+#[test]
+fn a_slow_schedule_does_not_hold_up_a_fast_one() {
+    let setup = Setup::new(None);
+    let slow = Target::serving(exposition);
+    let config = setup.config("60s", None);
+    let text = std::fs::read_to_string(&config).expect("written");
+    let job = format!(
+        "- job_name: slow\n  scrape_interval: 1h\n  scrape_timeout: 1s\n  static_configs: [{{targets: ['{}']}}]\nremote_write:",
+        slow.address()
+    );
+    std::fs::write(&config, text.replacen("remote_write:", &job, 1)).expect("written");
+    let agent = Agent::start(&config);
+    setup.wait_for_more_scrapes(20);
+    assert_eq!(slow.scrapes(), 1);
+    assert!(agent.terminate().success());
+}

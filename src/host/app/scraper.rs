@@ -41,13 +41,11 @@ async fn next_due(shared: &SharedRef) -> Option<Due> {
             return Some(due);
         }
         let next = shared.agent.borrow().next_scrape();
+        // A scrape that ends meanwhile may make its target due before all others.
+        let ended = shared.stored.after(shared.stored.count());
         match next {
-            Some(at) => sleep(at).await,
-            // Every target is being scraped: the next to finish says when it is due again.
-            None => {
-                let seen = shared.stored.count();
-                shared.stored.after(seen).await;
-            }
+            Some(at) => smol::future::or(ended, sleep(at)).await,
+            None => ended.await,
         }
     }
 }

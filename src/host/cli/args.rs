@@ -157,13 +157,7 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_help() {
-        for line in [
-            "--help",
-            "run --help",
-            "check --help",
-            "status --help",
-            "demo --help",
-        ] {
+        for line in ["--help", "run --help", "check --help", "status --help", "demo --help"] {
             let exit = parse(line).unwrap_err();
             assert!(
                 exit.status.is_ok() && exit.output.contains("Usage: tidegate"),
