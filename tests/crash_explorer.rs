@@ -96,7 +96,8 @@ impl Explorer {
             frames: read.iter().map(|told| (told.number, told.clone())).collect(),
             durable_to: last.map_or(0, |last| last + 1),
             lapped_to: 0,
-            acked: ack,
+            // An acknowledgement that was given may come to light later, with the block that carries it.
+            acked: known.acked,
             acked_durable: ack,
         };
         world.adopt();
@@ -165,7 +166,7 @@ impl Explorer {
             ring.synced(result);
         }
         known.durable_to = to;
-        known.acked_durable = known.acked;
+        known.acked_durable = ring.acknowledged(0).0;
         self.cut(ring.storage().clone(), known, 0, true);
     }
 

@@ -6,7 +6,7 @@ mod ring_support;
 
 use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tell};
 use std::collections::BTreeMap;
-use tidegate::frame::FrameNo;
+use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::wal::format::Medium;
 use tidegate::wal::testing::Ram;
 use tidegate::wal::{AppendError, Ring};
@@ -17,6 +17,8 @@ struct Model {
     /// Appended and not yet acknowledged by every remote, in order.
     frames: BTreeMap<u64, Told>,
     acked: Vec<u64>,
+    /// Where each remote goes on reading.
+    cursors: Vec<u64>,
     committed_to: u64,
     boots: u8,
     seed: u64,
@@ -35,6 +37,7 @@ impl Model {
             ring: None,
             frames: BTreeMap::new(),
             acked: vec![0; remotes],
+            cursors: vec![0; remotes],
             committed_to: 0,
             boots: 0,
             seed,
@@ -116,6 +119,7 @@ impl Model {
         for (read, expected) in read.iter().zip(&expected) {
             assert_eq!(read, expected, "seed {} remote {remote}", self.seed);
         }
+        self.cursors[remote] = read.last().map_or(from, |told| told.number + 1);
         for reason in [
             tidegate::wal::Reason::Damaged,
             tidegate::wal::Reason::TooBig,
@@ -124,6 +128,39 @@ impl Model {
             let lost = self.ring().counters().loss(reason).frames;
             assert_eq!(lost, 0, "seed {} {reason:?}", self.seed);
         }
+    }
+
+    /// Goes on reading where the remote stands, a few frames or to the end.
+    fn drain(&mut self, remote: usize) {
+        self.settle_losses();
+        let mut wanted = self.world.rng.usize(1..60);
+        let mut at = self.cursors[remote].max(self.acked[remote]);
+        let World { catalogue, .. } = &self.world;
+        let ring = self.ring.as_mut().expect("mounted");
+        let mut frame = Frame::with_capacity(32);
+        let mut source = ring.source(remote, catalogue);
+        while wanted > 0 {
+            let expected = self.frames.range(at..).next().map(|(_, told)| told);
+            match source.next(&mut frame).expect("the ring counts, it does not fail") {
+                Next::Frame => {
+                    let read = tell(&frame, source.catalogue());
+                    assert_eq!(Some(&read), expected, "seed {} remote {remote}", self.seed);
+                    at = read.number + 1;
+                    wanted -= 1;
+                }
+                Next::Boundary => {}
+                Next::End => {
+                    assert_eq!(
+                        expected.map(|told| told.number),
+                        None,
+                        "seed {} remote {remote}",
+                        self.seed
+                    );
+                    break;
+                }
+            }
+        }
+        self.cursors[remote] = at;
     }
 
     fn acknowledge(&mut self, remote: usize) {
@@ -177,6 +214,7 @@ impl Model {
             self.ring().acknowledge(remote, FrameNo(again));
             // Lower only if what was acknowledged never reached flash: its numbers are given out again.
             self.acked[remote] = self.ring().acknowledged(remote).0;
+            self.cursors[remote] = self.acked[remote];
         }
     }
 
@@ -186,7 +224,8 @@ impl Model {
             match self.world.rng.u8(0..100) {
                 0..55 => self.append(),
                 55..67 => self.commit(),
-                67..77 => self.check(remote),
+                67..70 => self.check(remote),
+                70..77 => self.drain(remote),
                 77..87 => self.acknowledge(remote),
                 87..93 => self.ring().cut(),
                 93..97 => self.restart(true),

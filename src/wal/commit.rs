@@ -2,12 +2,14 @@
 //!
 //! A commit is one or more rounds. A round is control blocks (segment header, definitions) and staged blocks; nothing
 //! of it is forgotten before its sync. After an error the whole round is written again behind, with the same stream
-//! offsets, three times in all; then the next slot is opened (at once if it was the first round of a segment).
+//! offsets, three times in all; then the next slot is opened (the first round of a segment is written again in
+//! place, or not at all on write-once media).
 //!
 //! # Invariants
 //!
 //! - A slot is opened only between rounds: everything before it is synced.
-//! - A block index is used once per segment, whatever became of the write.
+//! - A block index is used once per segment, whatever became of the write; only a segment's first round may be repeated
+//!   in place, with the same bytes.
 //! - Definitions precede the frames that need them in the stream.
 
 use super::config::{Commit, CommitError, CommitStep, WhenFull};
@@ -156,6 +158,7 @@ impl<S: Storage> Ring<S> {
         self.persisted_ack = self.persisted_ack.max(self.round.ack);
         self.control.drop_front(usize::MAX);
         self.staging.drop_front(self.round.staged);
+        self.forget_staged_losses();
         self.round.staged = 0;
         self.round.attempts = 0;
         self.round.failed_slots = 0;
@@ -251,6 +254,13 @@ impl<S: Storage> Ring<S> {
                 let staging = &mut self.staging;
                 if put(&loss, |bytes| staging.put(kind::DROP, bytes, None, chunk, next)).is_ok() {
                     self.pending_losses[place] = None;
+                    let (at, losses) = self.staged_losses.get_or_insert_default();
+                    *at = staging.end() - 1;
+                    losses[place].add(&Loss {
+                        frames: loss.frames,
+                        samples: loss.samples,
+                        ..Loss::default()
+                    });
                 }
             }
         }
@@ -445,9 +455,19 @@ impl<S: Storage> Ring<S> {
         let blocks = self.control.len() + self.round.staged;
         let slot = self.flash.geometry.blocks_per_slot as usize;
         let room = self.head.map_or(0, |head| slot.saturating_sub(head.index as usize));
-        // A segment's header is looked for in its first block only: a copy elsewhere would not be found.
-        let first = self.head.is_some_and(|head| head.opening == Opening::First);
-        if first || self.round.attempts >= ATTEMPTS || blocks > room {
+        if let Some(head) = &mut self.head
+            && head.opening == Opening::First
+        {
+            // A segment's header is looked for in its first block only. Nothing of the segment is needed yet and the bytes
+            // are the same: where that is possible they go to the same place.
+            let again = self.flash.geometry.medium == Medium::Rewritable && self.round.attempts < ATTEMPTS;
+            if again {
+                head.index = self.flash.geometry.first_block();
+                self.write_round();
+            }
+            return again;
+        }
+        if self.round.attempts >= ATTEMPTS || blocks > room {
             return false;
         }
         self.write_round();
@@ -550,6 +570,7 @@ impl<S: Storage> Ring<S> {
                 self.counters.write_errors += 1;
                 continue;
             }
+            self.outdo(slot, seq);
             catalogue.mark_all_dirty();
             self.counters.segments_opened += 1;
             self.head = Some(Head {
@@ -566,6 +587,17 @@ impl<S: Storage> Ring<S> {
         }
         self.degraded_since = Some(self.now);
         Err(CommitError::Degraded)
+    }
+
+    /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
+    /// seen by mount. A higher epoch keeps them from continuing what is written now.
+    fn outdo(&mut self, slot: u32, seq: u64) {
+        let spare = &mut self.spare;
+        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
+        spare.stream.rewind();
+        if spare.index.newest_ack().is_some() && spare.index.seq == seq as u32 {
+            self.epoch = self.epoch.max(spare.index.epoch().wrapping_add(1));
+        }
     }
 
     fn holds_unacknowledged(&self, slot: u32) -> bool {
@@ -732,7 +764,7 @@ impl<S: Storage> Ring<S> {
             slot: head.slot,
             tail_seq,
             frame_no: first.0,
-            dropped_samples: self.counters.losses.iter().map(|loss| loss.samples).sum(),
+            dropped_samples: self.ledger().iter().map(|loss| loss.samples).sum(),
             dropped_segments: self.counters.dropped_segments,
             config_crc: self.config.config_crc,
             codec: self.config.codec as u8,
@@ -744,11 +776,23 @@ impl<S: Storage> Ring<S> {
             samples: self.flash_samples,
             wall_ms,
             max_series: self.config.max_series as u32,
-            losses: self.counters.losses,
+            losses: self.ledger(),
         };
-        // The header has the whole ledger.
+        // The header has the rest of the ledger.
         self.pending_losses = [None; Loss::REASONS];
         self.put_control(kind::SEGMENT, &header);
+    }
+
+    /// The losses without those in DROP records that will stand behind the header.
+    fn ledger(&self) -> [Loss; Loss::REASONS] {
+        let mut losses = self.counters.losses;
+        if let Some((_, staged)) = &self.staged_losses {
+            for (loss, staged) in losses.iter_mut().zip(staged) {
+                loss.frames = loss.frames.saturating_sub(staged.frames);
+                loss.samples = loss.samples.saturating_sub(staged.samples);
+            }
+        }
+        losses
     }
 
     /// Control records other than definitions are few and small: the pool, sized by mount, always takes them.

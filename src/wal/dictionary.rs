@@ -262,6 +262,22 @@ pub fn check(
     Ok(Effect { redefines })
 }
 
+/// Checks that a DICT record parses.
+///
+/// # Errors
+/// [`RecordFault`].
+pub fn verify(head: &DictHead<'_>, entries: &[u8], text: &mut [u8]) -> Result<(), RecordFault> {
+    let mut entries = Entries::new(entries, text);
+    for _ in 0..head.count {
+        entries.next_entry()?;
+    }
+    if entries.is_done() {
+        Ok(())
+    } else {
+        Err(RecordFault::Malformed)
+    }
+}
+
 /// Defines the series of a DICT record that [`check`] accepted.
 ///
 /// # Errors

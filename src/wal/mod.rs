@@ -44,6 +44,9 @@ pub mod counters;
 pub mod dictionary;
 pub mod format;
 mod frame_coding;
+#[cfg(test)]
+mod golden;
+pub mod inspect;
 
 mod mount;
 mod reader;
@@ -191,6 +194,8 @@ pub struct Ring<S: Storage> {
     payload_bytes_written: u64,
     /// Losses not yet in a DROP record or segment header.
     pending_losses: [Option<record::Drop>; Loss::REASONS],
+    /// Losses in DROP records that are staged, and in which block: a segment header in front of them leaves them out.
+    staged_losses: Option<(u64, [Loss; Loss::REASONS])>,
     /// Grows when blocks are added to the open segment.
     flash_version: u64,
 }

@@ -252,13 +252,13 @@ impl<S: Storage> Ring<S> {
             remote.persisted = remote.acknowledged;
         }
         ring.persisted_ack = ring.min_ack();
+        report.last_wall_ms = ring.boots.latest_ms;
         if let Some((wall, source)) = boot.wall {
             ring.boots.note(ring.boot_key, boot.now.0, wall.0, source as u8);
         }
         report.acknowledged = ring.min_ack();
         report.next_frame = ring.found_next;
         report.backlog_frames = ring.backlog(ring.min_ack()).0;
-        report.last_wall_ms = ring.boots.latest_ms;
         report.head_seq = ring.slots.last_seq;
         report.blocks_read = ring.flash.blocks_read;
         Ok((ring, report))
@@ -323,6 +323,7 @@ impl<S: Storage> Ring<S> {
             counters: Counters::default(),
             payload_bytes_written: 0,
             pending_losses: [None; Loss::REASONS],
+            staged_losses: None,
             flash_version: 0,
             flash: Flash {
                 storage,

@@ -436,20 +436,20 @@ impl<S: Storage> Ring<S> {
     /// At the end of what the index knows: more of the same segment, the next one, or `No`. `None`: go on reading.
     fn next_segment(&mut self, reader: &mut Reader) -> Option<Found> {
         let seq = reader.segment?;
-        if seq == self.slots.last_seq || self.slots.segments_from(seq + 1).next().is_none() {
-            if reader.version == self.flash_version {
-                return Some(Found::No);
-            }
+        if reader.version != self.flash_version {
+            // The writer may have added blocks before it went on to the next segment.
             reader.version = self.flash_version;
             let before = reader.index.entries.len();
+            let key = reader.stream.key(&reader.index);
             reader.index.extend(&mut self.flash, &mut self.spare.stream.block);
-            if reader.index.entries.len() == before {
-                return Some(Found::No);
+            if reader.index.entries.len() > before {
+                reader.stream.refresh(&reader.index, key);
+                return None;
             }
-            reader.stream.refresh(&reader.index);
-            return None;
         }
-        let (slot, info) = self.slots.segments_from(seq + 1).next()?;
+        let Some((slot, info)) = self.slots.segments_from(seq + 1).next() else {
+            return Some(Found::No);
+        };
         if info.first_frame >= self.next {
             return Some(Found::No);
         }

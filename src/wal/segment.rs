@@ -231,14 +231,20 @@ impl Stream {
         self.place = place;
     }
 
-    /// The index has grown or was sorted anew: finds the entry again.
-    pub(crate) fn refresh(&mut self, index: &Index) {
-        if let (Some(_), Some(entry)) = (self.place.live, self.loaded) {
-            self.place.entry = index
-                .entries
-                .partition_point(|other| (other.epoch, other.offset) < (entry.epoch, entry.offset));
-        } else {
-            self.place = Place::default();
+    /// What the place is known by when the index is sorted anew.
+    pub(crate) fn key(&self, index: &Index) -> Option<(u32, u32)> {
+        self.place.live?;
+        let entry = index.entries.get(self.place.entry)?;
+        Some((entry.epoch, entry.offset))
+    }
+
+    /// The index has grown: finds the place again, or begins anew.
+    pub(crate) fn refresh(&mut self, index: &Index, key: Option<(u32, u32)>) {
+        match key {
+            Some(key) => {
+                self.place.entry = index.entries.partition_point(|entry| (entry.epoch, entry.offset) < key);
+            }
+            None => self.place = Place::default(),
         }
     }
 

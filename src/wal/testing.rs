@@ -128,6 +128,11 @@ impl Ram {
         self.note_erased();
     }
 
+    /// Both superblocks are gone.
+    pub fn forget_superblocks(&mut self) {
+        self.superblocks = [None; 2];
+    }
+
     /// The raw image as a reader sees it.
     #[must_use]
     pub fn image(&self) -> &[u8] {

@@ -133,8 +133,16 @@ impl<S: Storage> Ring<S> {
     /// Forgets staged blocks; a chunk that is gone takes no more frames.
     pub(crate) fn drop_staged(&mut self, blocks: usize) {
         self.staging.drop_front(blocks);
+        self.forget_staged_losses();
         if self.staging.is_empty() {
             self.chunk.open = false;
+        }
+    }
+
+    /// The DROP records that have left staging are on flash, or gone with a chunk that was given up.
+    pub(crate) fn forget_staged_losses(&mut self) {
+        if self.staged_losses.is_some_and(|(at, _)| at < self.staging.first()) {
+            self.staged_losses = None;
         }
     }
 

@@ -11,7 +11,7 @@ use tidegate::wal::testing::Ram;
 use tidegate::wal::{Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull, format};
 
 pub const MAX_SERIES: usize = 60;
-pub const TEXT_BYTES: usize = 8 * 1024;
+pub const TEXT_BYTES: usize = 1000;
 pub const UUID: [u8; 16] = *b"tidegate ring 01";
 
 pub fn geometry(block_bytes: u32, blocks: u32, slots: u32, medium: Medium) -> Geometry {
@@ -34,7 +34,7 @@ pub fn config(geometry: &Geometry, remotes: usize) -> RingConfig {
         staging_blocks: 12,
         max_series: MAX_SERIES,
         max_frame_samples: 32,
-        text_bytes: 800,
+        text_bytes: TEXT_BYTES,
         remotes: (0..remotes as u32)
             .map(|id| RemoteConfig {
                 id: id + 100,

@@ -1,0 +1,151 @@
+//! The byte examples of `FORMAT.md`, made by the code.
+
+use super::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed, flag};
+use super::frame_coding::Encoder;
+use super::record::{self, Ack, Clock, Drop, Start, Target, kind};
+use crate::frame::{Bounded, Frame};
+use crate::sample::{Number, Sample, SeriesRef, TargetRef};
+use crate::value::codec::CodecId;
+use alloc::format;
+use alloc::string::String;
+use serde::Serialize;
+
+const FORMAT: &str = include_str!("FORMAT.md");
+
+/// `FORMAT.md` without line breaks and runs of blanks.
+fn text() -> String {
+    FORMAT.split_whitespace().collect::<alloc::vec::Vec<_>>().join(" ")
+}
+
+fn shown(bytes: &[u8]) {
+    let hex: alloc::vec::Vec<String> = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let hex = hex.join(" ");
+    assert!(text().contains(&hex), "FORMAT.md does not show {hex}");
+}
+
+fn control<T: Serialize>(kind: u8, value: &T) -> Bounded<u8> {
+    let mut out = Bounded::with_capacity(record::MAX_CONTROL_BYTES);
+    record::emit(kind, value, &mut [0; record::MAX_CONTROL_BYTES], &mut out).unwrap();
+    out
+}
+
+fn frame_record(codec: CodecId, frames: &[&Frame]) -> Bounded<u8> {
+    let mut encoder = Encoder::new(codec, 700);
+    encoder.reset(1_000);
+    let mut out = Bounded::with_capacity(4_096);
+    for frame in frames {
+        let mut payload = Bounded::with_capacity(4_096);
+        encoder.encode(frame, true, &mut payload).unwrap();
+        out.clear();
+        record::put_head(&mut out, kind::FRAME, payload.len()).unwrap();
+        out.extend(&payload).unwrap();
+    }
+    out
+}
+
+#[test]
+fn the_block_example_is_what_is_written() {
+    let mut block = [0; 256];
+    let payload = control(kind::ACK, &Ack { remote: 7, frame_no: 5 });
+    block[BLOCK_HEADER_BYTES..][..payload.len()].copy_from_slice(&payload);
+    let header = BlockHeader {
+        flags: flag::FIRST,
+        seq: 7,
+        index: 0,
+        used: payload.len() as u16,
+        first_record: 0,
+        dictionary: 0,
+        ack: 5,
+        stream_offset: 0,
+        epoch: 1,
+    };
+    header.emit(&mut block, block_seed(b"0123456789abcdef", 7));
+    shown(&block[..BLOCK_HEADER_BYTES + payload.len() + 2]);
+}
+
+#[test]
+fn the_record_examples_are_what_is_written() {
+    shown(&control(
+        kind::ACK,
+        &Ack {
+            remote: 7,
+            frame_no: 300,
+        },
+    ));
+    shown(&control(
+        kind::TARGET,
+        &Target {
+            index: 1,
+            body: r#"job="x""#,
+        },
+    ));
+    shown(&control(
+        kind::START,
+        &Start {
+            epoch: 3,
+            boot_id: *b"0123456789abcdef",
+            mono_ms: 1_000,
+            wall_ms: record::UNKNOWN_MS,
+            clock: 0,
+            error_ms: 0,
+            frame_no: 300,
+            prior: 299,
+            config_crc: 1,
+        },
+    ));
+    shown(&control(
+        kind::CLOCK,
+        &Clock {
+            boot: 1,
+            mono_ms: 1_000,
+            wall_ms: 1_700_000_000_000,
+            error_ms: 20,
+            source: 2,
+        },
+    ));
+    shown(&control(
+        kind::DROP,
+        &Drop {
+            first_frame: 5,
+            last_frame: 9,
+            samples: 500,
+            reason: 0,
+            frames: 5,
+            first_ms: 1_700_000_000_000,
+            last_ms: 1_700_000_060_000,
+        },
+    ));
+}
+
+#[test]
+fn the_frame_examples_are_what_is_written() {
+    let mut failed = Frame::with_capacity(8);
+    failed.reset(TargetRef(1), 2_500);
+    failed.duration_100us = 100_000;
+    failed.stale.push(SeriesRef(3)).unwrap();
+    shown(&frame_record(CodecId::Tc0, &[&failed]));
+
+    let mut first = Frame::with_capacity(8);
+    first.reset(TargetRef(0), 1_000);
+    first.up = true;
+    first.duration_100us = 30;
+    for (series, mantissa, exponent) in [(0, 1, 0), (1, 125, -1)] {
+        let number = Number::decimal(mantissa, exponent);
+        let series = SeriesRef(series);
+        first.samples.push(Sample { number, series }).unwrap();
+    }
+    (first.counts.scraped, first.counts.post_relabel, first.counts.added) = (2, 2, 2);
+    shown(&frame_record(CodecId::Tc0, &[&first]));
+
+    let mut second = Frame::with_capacity(8);
+    second.reset(TargetRef(0), 16_000);
+    second.up = true;
+    second.duration_100us = 30;
+    for (series, mantissa, exponent) in [(0, 1, 0), (1, 127, -1)] {
+        let number = Number::decimal(mantissa, exponent);
+        let series = SeriesRef(series);
+        second.samples.push(Sample { number, series }).unwrap();
+    }
+    (second.counts.scraped, second.counts.post_relabel) = (2, 2);
+    shown(&frame_record(CodecId::Tc0, &[&first, &second]));
+}
