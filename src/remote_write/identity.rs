@@ -43,6 +43,12 @@ impl Identity {
         }
     }
 
+    /// True when nothing but joining and sorting happens to labels: no rule rewrites them.
+    #[must_use]
+    pub const fn only_joins(&self) -> bool {
+        self.rules.is_none()
+    }
+
     /// The labels to send for `series` of a target with the labels `target_body`; `None`: not sent to this remote.
     ///
     /// # Errors

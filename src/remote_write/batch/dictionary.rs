@@ -3,20 +3,28 @@
 //! A *slot* stands for a series of the batch: its label references and type. Strings are written as `symbols` entries
 //! to the front of the batch's body, where a 2.0 request needs them; a 1.0 request takes the text from there.
 //!
-//! A *key* is a dense number for a series of the source: real series first, then five synthetic ones per target. Keys
-//! are forgotten when the source changes the meaning of its references; slots stay valid until the batch is cleared.
+//! A *key* is a dense number for a series of the source: real series first, then five synthetic ones per target, then one
+//! per target for the labels that all its series share. Keys are forgotten when the source changes the meaning of its
+//! references; slots stay valid until the batch is cleared.
+//!
+//! Most series need no label set built for them: their own labels are merged with the shared ones as both are sorted
+//! ([`Dictionary::insert_joined`]). What is unusual goes the long way, with the same result.
 //!
 //! Everything is sized at construction. What does not fit is [`Full`] and may be undone with [`Mark`]: the batch then
 //! ends before the frame that did not fit.
 
+use crate::catalogue::SeriesText;
 use crate::frame::{Bounded, Full};
 use crate::hash::hash64;
-use crate::labels::Labels;
+use crate::labels::{BodyLabels, Labels, METRIC_NAME, body_labels};
+use crate::limits::MAX_LABELS;
 use crate::remote_write::proto;
 use crate::sample::MetricType;
 use crate::value::varint::Sink;
 use alloc::boxed::Box;
 use alloc::vec;
+use core::cmp::Ordering;
+use core::ops::Range;
 
 /// No slot, no symbol.
 const NONE: u16 = u16::MAX;
@@ -25,8 +33,9 @@ const NONE: u16 = u16::MAX;
 /// of those with fewer; when all is used up the batch ends early.
 const REFS_PER_SLOT: usize = 20;
 
-/// Room for the labels of one more series than planned for, so that any single series fits an empty batch.
-const SPARE_REFS: usize = 2 * crate::limits::MAX_LABELS;
+/// Room for the labels of one more series than planned for, and for what it shares with others, so that any single
+/// series fits an empty batch.
+const SPARE_REFS: usize = 4 * MAX_LABELS;
 
 /// Symbols beyond one per slot: label names, and values shared by many series. One series may need [`SPARE_REFS`].
 const SPARE_SYMBOLS: usize = 512;
@@ -137,7 +146,7 @@ impl Dictionary {
         self.symbols.clear();
         self.table.fill(NONE);
         self.text_len = 0;
-        // The first of at least one symbol; a body that cannot hold two bytes is refused at construction.
+        // The first of many, and the smallest body holds far more.
         let _ = self.symbol(body, "");
     }
 
@@ -160,12 +169,6 @@ impl Dictionary {
     #[must_use]
     pub fn find(&self, key: usize) -> Option<u16> {
         self.slot_of_key.get(key).copied().filter(|&slot| slot != NONE)
-    }
-
-    /// True when `key` is one this dictionary was made for.
-    #[must_use]
-    pub fn knows(&self, key: usize) -> bool {
-        key < self.slot_of_key.len()
     }
 
     /// The slot numbered `slot`.
@@ -216,12 +219,86 @@ impl Dictionary {
             slot.refs += 2;
             slot.label_bytes_v1 += proto::len_label(label.name.len(), label.value.len()) as u32;
         }
+        self.push_slot(slot)
+    }
+
+    fn push_slot(&mut self, slot: Slot) -> Result<u16, Full> {
         let number = self.slots.len() as u16;
         self.slots.push(slot)?;
-        if let Some(entry) = self.slot_of_key.get_mut(key) {
+        if let Some(entry) = self.slot_of_key.get_mut(slot.key as usize) {
             *entry = number;
         }
         Ok(number)
+    }
+
+    /// Makes a slot for `key` from the series' own labels and those of the slot `shared`, which its own override.
+    ///
+    /// `None`: the labels need the long way (escapes, empty values, too many, or damage); the caller returns to a
+    /// [`Mark`].
+    ///
+    /// # Errors
+    /// As [`Dictionary::insert`].
+    pub fn insert_joined(
+        &mut self,
+        body: &mut [u8],
+        key: usize,
+        series: SeriesText<'_>,
+        shared: &Slot,
+        kind: MetricType,
+    ) -> Result<Option<u16>, Full> {
+        let refs_at = self.refs.len();
+        let mut label_bytes = 0;
+        let mut shared = shared.refs_at as usize..shared.refs_at as usize + usize::from(shared.refs);
+        let mut own = OwnLabels::new(series);
+        loop {
+            let next = own.next;
+            let order = self.first_shared(&shared).map(|[name, _]| match next {
+                Some((next, _)) => self.text(body, name).cmp(next.as_bytes()),
+                None => Ordering::Less,
+            });
+            if order == Some(Ordering::Less) {
+                label_bytes += self.copy_shared(body, &shared)?;
+                shared.start += 2;
+                continue;
+            }
+            if order == Some(Ordering::Equal) {
+                shared.start += 2;
+            }
+            let Some((name, value)) = next else {
+                break;
+            };
+            label_bytes += proto::len_label(name.len(), value.len());
+            let pair = [self.symbol(body, name)?, self.symbol(body, value)?];
+            self.refs.extend(&pair)?;
+            own.advance();
+        }
+        let refs = self.refs.len() - refs_at;
+        if own.is_unusual || refs == 0 || refs > 2 * MAX_LABELS {
+            return Ok(None);
+        }
+        let slot = Slot {
+            refs_at: refs_at as u32,
+            label_bytes_v1: label_bytes as u32,
+            key: key as u32,
+            refs: refs as u8,
+            kind,
+            sent: true,
+        };
+        self.push_slot(slot).map(Some)
+    }
+
+    fn first_shared(&self, shared: &Range<usize>) -> Option<[u16; 2]> {
+        self.refs.get(shared.clone())?.first_chunk().copied()
+    }
+
+    /// Copies the first label of `shared`; returns its bytes in a 1.0 request.
+    fn copy_shared(&mut self, body: &[u8], shared: &Range<usize>) -> Result<usize, Full> {
+        let Some(pair) = self.first_shared(shared) else {
+            return Ok(0);
+        };
+        self.refs.extend(&pair)?;
+        let [name, value] = pair.map(|reference| self.text(body, reference).len());
+        Ok(proto::len_label(name, value))
     }
 
     /// The number of the symbol `text`, which is written to `body` if it is new.
@@ -290,6 +367,71 @@ impl Dictionary {
     }
 }
 
+/// The labels of a series, metric name included, one after the other in the order of their names.
+struct OwnLabels<'a> {
+    /// The label that is next.
+    next: Option<(&'a str, &'a str)>,
+    /// The metric name while it is to come.
+    metric: Option<&'a str>,
+    /// The label behind `next`, when the metric name has its turn before it.
+    behind: Option<(&'a str, &'a str)>,
+    labels: BodyLabels<'a>,
+    /// Something here cannot be taken as it stands; `next` is `None` from then on.
+    is_unusual: bool,
+}
+
+impl<'a> OwnLabels<'a> {
+    fn new(series: SeriesText<'a>) -> Self {
+        let mut own = Self {
+            next: None,
+            metric: Some(series.name).filter(|name| !name.is_empty()),
+            behind: None,
+            labels: body_labels(series.body),
+            is_unusual: false,
+        };
+        own.behind = own.read("");
+        own.take_turn();
+        own
+    }
+
+    /// The next label of the body, whose name must come after `last`.
+    fn read(&mut self, last: &str) -> Option<(&'a str, &'a str)> {
+        let Some(label) = self.labels.next() else {
+            self.is_unusual |= !self.labels.rest().is_empty();
+            return None;
+        };
+        let plain = label.name.plain().zip(label.value.plain());
+        let usual = plain.filter(|&(name, value)| name > last && name != METRIC_NAME && !value.is_empty());
+        self.is_unusual |= usual.is_none();
+        usual
+    }
+
+    fn advance(&mut self) {
+        if let (Some((last, _)), None) = (self.next, self.behind) {
+            // The metric name says nothing about where the body stands, and only it leaves a label behind.
+            if last != METRIC_NAME {
+                self.behind = self.read(last);
+            }
+        }
+        self.take_turn();
+    }
+
+    /// Moves the metric name or the label behind to `next`.
+    fn take_turn(&mut self) {
+        let metric_first = self.behind.is_none_or(|(name, _)| METRIC_NAME < name);
+        self.next = match self.metric {
+            Some(metric) if metric_first => {
+                self.metric = None;
+                Some((METRIC_NAME, metric))
+            }
+            _ => self.behind.take(),
+        };
+        if self.is_unusual {
+            self.next = None;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,7 +468,8 @@ mod tests {
         assert_eq!((a, b), (Ok(0), Ok(1)));
         assert_eq!(shown(&dictionary, &body, 0), ["a", "x", "b", "x"]);
         assert_eq!(shown(&dictionary, &body, 1), ["a", "b"]);
-        assert_eq!(&body[..dictionary.text_len()], b"\x22\x00\x22\x01a\x22\x01x\x22\x01b");
+        let symbols = b"\x22\x00\x22\x01a\x22\x01x\x22\x01b";
+        assert_eq!(&body[..dictionary.text_len()], symbols);
         assert_eq!(
             (dictionary.find(7), dictionary.find(9), dictionary.find(8)),
             (Some(0), Some(1), None)

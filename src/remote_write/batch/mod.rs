@@ -96,11 +96,12 @@ impl BatchLimits {
     }
 
     const fn keys(&self) -> usize {
-        self.max_series + self.max_targets * SYNTHETIC.len()
+        self.max_series + self.max_targets * (SYNTHETIC.len() + 1)
     }
 
     const fn slots(&self) -> usize {
-        clamp(self.samples, 1, self.keys())
+        // One per sample, and one per target for the labels that its series share.
+        clamp(self.samples + self.max_targets, 1, self.keys())
     }
 
     /// Frame times, and times that samples carry themselves: most batches need few.
@@ -614,30 +615,66 @@ impl Batch {
                 }
             },
         };
-        let Ok(labels) = adding.identity.resolve(text, target_body) else {
-            self.tally.too_large += 1;
-            return Ok(None);
-        };
         let mark = self.dictionary.mark();
-        let number = match self.dictionary.insert(&mut self.body, key, labels, kind) {
-            Ok(number) => number,
-            Err(full) => {
+        let made = match self.insert_joined(adding, text, target_body, key, kind) {
+            Ok(None) => {
                 self.dictionary.undo(&self.body, mark);
-                return Err(full);
+                let Ok(labels) = adding.identity.resolve(text, target_body) else {
+                    self.tally.too_large += 1;
+                    return Ok(None);
+                };
+                self.dictionary.insert(&mut self.body, key, labels, kind).map(Some)
             }
+            made => made,
         };
-        if let Some(slot) = self.dictionary.slot(number) {
+        if made.is_err() {
+            self.dictionary.undo(&self.body, mark);
+        }
+        let made = made?;
+        if let Some(slot) = made.and_then(|number| self.dictionary.slot(number)) {
             self.grouped_bytes += layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
         }
-        Ok(Some(number))
+        Ok(made)
+    }
+
+    /// The short way to a slot; `None`: not possible for this series.
+    fn insert_joined(
+        &mut self,
+        adding: &mut Adding<'_>,
+        text: SeriesText<'_>,
+        target_body: &str,
+        key: usize,
+        kind: MetricType,
+    ) -> Result<Option<u16>, Full> {
+        if !adding.identity.only_joins() {
+            return Ok(None);
+        }
+        let targets_at = self.limits.max_series + self.limits.max_targets * SYNTHETIC.len();
+        let shared_key = targets_at + usize::from(adding.frame.target.0);
+        let shared = match self.dictionary.find(shared_key) {
+            Some(shared) => shared,
+            None => {
+                let nothing = SeriesText { name: "", body: "" };
+                let Ok(labels) = adding.identity.resolve(nothing, target_body) else {
+                    return Ok(None);
+                };
+                let kind = MetricType::Unknown;
+                self.dictionary.insert(&mut self.body, shared_key, labels, kind)?
+            }
+        };
+        let Some(&shared) = self.dictionary.slot(shared) else {
+            return Ok(None);
+        };
+        self.dictionary.insert_joined(&mut self.body, key, text, &shared, kind)
     }
 
     fn key(&self, series: Series) -> Option<usize> {
         match series {
             Series::Real(series) => Some(usize::from(series.0)).filter(|&key| key < self.limits.max_series),
             Series::Synthetic(target, index) => {
-                let key = self.limits.max_series + usize::from(target.0) * SYNTHETIC.len() + index;
-                self.dictionary.knows(key).then_some(key)
+                let target = usize::from(target.0);
+                let key = self.limits.max_series + target * SYNTHETIC.len() + index;
+                (target < self.limits.max_targets).then_some(key)
             }
         }
     }

@@ -459,3 +459,73 @@ fn the_memory_plan_is_what_is_allocated_at_most() {
     assert_eq!(twice - bytes, 2000 * size_of::<Entry>() + 500 * 8);
     assert_eq!(size_of::<Entry>(), 12);
 }
+
+#[test]
+fn the_short_way_to_labels_agrees_with_the_long_way() {
+    use crate::labels::{body_labels, write_escaped};
+    use crate::relabel::{Action, PatternError, Relabel, Rule, RuleSpec};
+    let mut rng = fastrand::Rng::with_seed(17);
+    let text = |rng: &mut fastrand::Rng, names: &[&str]| {
+        let mut body = String::new();
+        for name in names {
+            if rng.u8(..) > 100 {
+                continue;
+            }
+            let value = ["", "v", "long value", "quo\"ted", "w", "x", "y"][rng.usize(..7)];
+            let comma = if body.is_empty() { "" } else { "," };
+            body += &alloc::format!("{comma}{name}=\"");
+            write_escaped(value, &mut body).expect("a string takes it");
+            body.push('"');
+        }
+        if rng.u8(..) < 10 {
+            body += ",damage";
+        }
+        body
+    };
+    let no_engine = |_: &str| -> Result<_, PatternError> { panic!("literal patterns need no engine") };
+    let idle = RuleSpec {
+        action: Action::LabelDrop,
+        regex: "no_such_label",
+        ..RuleSpec::default()
+    };
+    let names = ["A", "Z", "__x", "a", "instance", "job", "site", "z"];
+    let mut short_ways = 0;
+    for round in 0..2000 {
+        let mut source = Frames::new(0);
+        source.catalogue = Catalogue::new(4, 4000, 1);
+        let target = text(&mut rng, &names[2..]);
+        source.catalogue.set_target(TargetRef(0), &target).expect("fits");
+        for i in 0..4 {
+            let body = text(&mut rng, &names);
+            let name = ["", "metric", "metric", "other"][rng.usize(..4)];
+            let series = SeriesText { name, body: &body };
+            source
+                .catalogue
+                .define_at(SeriesRef(i), TargetRef(0), series, MetricType::Info)
+                .expect("fits");
+            short_ways += usize::from(body_labels(&body).all(|l| l.value.plain().is_some_and(|v| !v.is_empty())));
+        }
+        source
+            .scrapes
+            .push(Scrape::new(0, 1000, &[(0, 1), (1, 1), (2, 1), (3, 1)]));
+        let external = [("Z", "external"), ("site", "north")];
+        let external = &external[..rng.usize(..=2)];
+        let sent: Vec<_> = [Protocol::V1, Protocol::V2]
+            .into_iter()
+            .flat_map(|protocol| [false, true].map(|long| (protocol, long)))
+            .map(|(protocol, long)| {
+                let rules = long.then(|| Rule::new(&idle, Default::default(), &no_engine).expect("compiles"));
+                let mut bench = Bench::new(LIMITS);
+                bench.identity = Identity::new(external, Relabel::new(rules.into_iter().collect()));
+                bench.batch.begin(Place::default(), protocol);
+                source.position = 0;
+                bench.gather(&mut source, &NO_BOUNDS);
+                let mut sent = bench.sealed(Layout::Live, protocol);
+                sent.iter_mut().for_each(|s| s.kind = MetricType::Unknown);
+                (sent, *bench.batch.tally())
+            })
+            .collect();
+        assert!(sent.windows(2).all(|w| w[0] == w[1]), "round {round}: {sent:?}");
+    }
+    assert!(short_ways > 1000, "{short_ways}");
+}
