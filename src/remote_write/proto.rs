@@ -58,17 +58,8 @@ fn put_bytes_field(out: &mut impl Sink, tag: u8, bytes: &[u8]) -> Result<(), Ful
 ///
 /// # Errors
 /// [`Full`]; part of it may have been written.
-pub fn put_symbol(out: &mut impl Sink, text: &str) -> Result<(), Full> {
-    put_bytes_field(out, V2_SYMBOLS, text.as_bytes())
-}
-
-/// The text of the symbol that starts at `offset` of bytes written by [`put_symbol`].
-#[must_use]
-pub fn symbol_at(symbols: &[u8], offset: usize) -> Option<&[u8]> {
-    let mut cursor = Cursor::new(symbols.get(offset..)?);
-    cursor.u8().ok()?;
-    let len = cursor.u64().ok()?;
-    cursor.bytes(usize::try_from(len).ok()?).ok()
+pub fn put_symbol(out: &mut impl Sink, text: &[u8]) -> Result<(), Full> {
+    put_bytes_field(out, V2_SYMBOLS, text)
 }
 
 const fn len_sample_payload(bits: u64, unix_ms: i64) -> usize {
@@ -111,8 +102,12 @@ pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64) -> Result<(), Fu
 
 /// Bytes of the labels field of a 2.0 series.
 #[must_use]
-pub fn len_label_refs(refs: &[u16]) -> usize {
-    len_field(refs.iter().map(|&r| len_u64(r.into())).sum())
+pub fn len_label_refs(refs: impl Iterator<Item = u16>) -> usize {
+    len_field(len_packed(refs))
+}
+
+fn len_packed(refs: impl Iterator<Item = u16>) -> usize {
+    refs.map(|reference| len_u64(reference.into())).sum()
 }
 
 /// Bytes of one label of a 1.0 series.
@@ -135,11 +130,18 @@ pub const fn len_metadata(kind: MetricType) -> usize {
 ///
 /// # Errors
 /// [`Full`]; part of it may have been written.
-pub fn begin_series_v2(out: &mut impl Sink, labels_refs: &[u16], samples: usize, kind: MetricType) -> Result<(), Full> {
-    let labels = len_label_refs(labels_refs);
-    put_field_head(out, V2_SERIES, labels + samples + len_metadata(kind))?;
-    put_field_head(out, LABELS, labels_refs.iter().map(|&r| len_u64(r.into())).sum())?;
-    labels_refs.iter().try_for_each(|&r| put_u64(out, r.into()))
+pub fn begin_series_v2(
+    out: &mut impl Sink,
+    labels_refs: impl Iterator<Item = u16> + Clone,
+    samples: usize,
+    kind: MetricType,
+) -> Result<(), Full> {
+    let packed = len_packed(labels_refs.clone());
+    put_field_head(out, V2_SERIES, len_field(packed) + samples + len_metadata(kind))?;
+    put_field_head(out, LABELS, packed)?;
+    labels_refs
+        .into_iter()
+        .try_for_each(|reference| put_u64(out, reference.into()))
 }
 
 /// Ends a 2.0 series with its type; an unknown type takes no bytes.

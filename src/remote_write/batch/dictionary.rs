@@ -1,434 +1,349 @@
-//! The series of one batch and their strings, each kept once.
+//! The series a batch has seen: their labels and types, kept from batch to batch.
 //!
-//! A *slot* stands for a series of the batch: its label references and type. Strings are written as `symbols` entries
-//! to the front of the batch's body, where a 2.0 request needs them; a 1.0 request takes the text from there.
+//! A *slot* stands for a series: its labels as symbol ids, its type, whether this remote gets it. A *key* is a dense
+//! number for a series of the source: real series first, then five synthetic ones per target, then one per target for
+//! the labels that all its series share.
 //!
-//! A *key* is a dense number for a series of the source: real series first, then five synthetic ones per target, then one
-//! per target for the labels that all its series share. Keys are forgotten when the source changes the meaning of its
-//! references; slots stay valid until the batch is cleared.
+//! A slot remembers a check value of the texts it was made from, and is asked for with that of the texts the key has now:
+//! a reference that means another series, or a target that got other labels, gets a new slot. The check has 32 bits,
+//! seeded; it stands behind [`Next::Boundary`](crate::frame::Next::Boundary), which is the announced way.
 //!
 //! Most series need no label set built for them: their own labels are merged with the shared ones as both are sorted
 //! ([`Dictionary::insert_joined`]). What is unusual goes the long way, with the same result.
 //!
-//! Everything is sized at construction. What does not fit is [`Full`] and may be undone with [`Mark`]: the batch then
-//! ends before the frame that did not fit.
+//! Everything is sized at construction. [`Full`] ends a batch early, and the next one starts with an empty dictionary.
 
+use super::own_labels::OwnLabels;
+use super::symbols::Symbols;
 use crate::catalogue::SeriesText;
 use crate::frame::{Bounded, Full};
-use crate::hash::hash64;
-use crate::labels::{BodyLabels, Labels, METRIC_NAME, body_labels};
-use crate::limits::MAX_LABELS;
+use crate::labels::Labels;
+use crate::limits::{MAX_LABELS, MAX_SERIES_TEXT_BYTES};
 use crate::remote_write::proto;
+use crate::remote_write::response::Protocol;
 use crate::sample::MetricType;
-use crate::value::varint::Sink;
 use alloc::boxed::Box;
 use alloc::vec;
 use core::cmp::Ordering;
 use core::ops::Range;
 
-/// No slot, no symbol.
+/// No slot.
 const NONE: u16 = u16::MAX;
 
-/// Label references per slot the memory plan assumes: name and value of ten labels. Series with more use the room
-/// of those with fewer; when all is used up the batch ends early.
-const REFS_PER_SLOT: usize = 20;
+/// Symbol ids per slot the memory plan assumes: name and value of eight labels. Series with more use the room
+/// of those with fewer.
+const REFS_PER_SLOT: usize = 16;
+
+/// Bytes of strings per slot the memory plan assumes. Recorded scrapes of three common targets need 16 to 25.
+const TEXT_PER_SLOT: usize = 32;
 
 /// Room for the labels of one more series than planned for, and for what it shares with others, so that any single
-/// series fits an empty batch.
+/// series fits an empty dictionary.
 const SPARE_REFS: usize = 4 * MAX_LABELS;
+const SPARE_TEXT: usize = 2 * MAX_SERIES_TEXT_BYTES;
+const SPARE_SYMBOLS: usize = 4 * MAX_LABELS;
 
-/// Symbols beyond one per slot: label names, and values shared by many series. One series may need [`SPARE_REFS`].
-const SPARE_SYMBOLS: usize = 512;
-
-/// Writes into a fixed slice from the front.
-#[derive(Debug)]
-pub struct SliceSink<'a> {
-    /// The memory.
-    pub out: &'a mut [u8],
-    /// Bytes written.
-    pub len: usize,
-}
-
-impl Sink for SliceSink<'_> {
-    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        let limit = self.out.len();
-        let end = self.len + bytes.len();
-        let place = self.out.get_mut(self.len..end).ok_or(Full { limit })?;
-        place.copy_from_slice(bytes);
-        self.len = end;
-        Ok(())
-    }
-}
-
-/// A series of the batch.
+/// A series.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     refs_at: u32,
     /// Bytes of the labels in a 1.0 request.
     pub label_bytes_v1: u32,
-    key: u32,
+    check: u32,
     refs: u8,
     /// Type, for the metadata of a 2.0 request.
     pub kind: MetricType,
     /// False: not sent to this remote.
-    pub sent: bool,
+    pub is_sent: bool,
+    /// Part of the batch at hand.
+    pub is_used: bool,
 }
 
-/// A state to return to.
+/// What the batch uses, to return to.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     slots: usize,
-    refs: usize,
     symbols: usize,
-    text_len: usize,
 }
 
-/// Slots, label references and symbols of one batch.
+/// Slots and their labels.
 #[derive(Debug)]
 pub struct Dictionary {
     slot_of_key: Box<[u16]>,
     slots: Bounded<Slot>,
     refs: Bounded<u16>,
-    /// Offset of each symbol in the body.
-    symbols: Bounded<u32>,
-    /// Open addressing, linear probing, at most half full: symbol numbers.
-    table: Box<[u16]>,
-    /// Bytes of symbols at the front of the body.
-    text_len: usize,
-    seed: u64,
+    symbols: Symbols,
+    /// Slots of the batch at hand.
+    used: Bounded<u16>,
+    /// Slots left by earlier batches.
+    kept: usize,
+    /// Something did not fit, or the slots have lost their keys: to be emptied before the next batch.
+    is_crowded: bool,
 }
 
-const fn max_symbols(slots: usize) -> usize {
-    let wanted = slots + SPARE_SYMBOLS;
-    if wanted < NONE as usize {
-        wanted
+const fn max_slots(slots: usize) -> usize {
+    if slots < NONE as usize {
+        slots
     } else {
         NONE as usize - 1
     }
 }
 
-const fn table_len(slots: usize) -> usize {
-    (max_symbols(slots) * 2).next_power_of_two()
+const fn max_symbols(slots: usize) -> usize {
+    max_slots(slots + SPARE_SYMBOLS)
+}
+
+const fn text_bytes(slots: usize) -> usize {
+    slots * TEXT_PER_SLOT + SPARE_TEXT
 }
 
 impl Dictionary {
-    /// For at most `slots` series of `keys` possible ones. `seed` keeps targets from choosing colliding texts.
-    /// The only call that allocates.
-    #[must_use]
+    /// For at most `slots` series of `keys` possible ones. The only call that allocates.
     pub fn new(keys: usize, slots: usize, seed: u64) -> Self {
-        let slots = slots.min(NONE as usize - 1);
+        let slots = max_slots(slots);
         Self {
             slot_of_key: vec![NONE; keys].into(),
             slots: Bounded::with_capacity(slots),
             refs: Bounded::with_capacity(slots * REFS_PER_SLOT + SPARE_REFS),
-            symbols: Bounded::with_capacity(max_symbols(slots)),
-            table: vec![NONE; table_len(slots)].into(),
-            text_len: 0,
-            seed,
+            symbols: Symbols::new(max_symbols(slots), text_bytes(slots), seed),
+            used: Bounded::with_capacity(slots),
+            kept: 0,
+            is_crowded: false,
         }
     }
 
     /// Heap bytes of a dictionary of these sizes.
-    #[must_use]
     pub const fn ram_bytes(keys: usize, slots: usize) -> usize {
-        keys * 2
-            + slots * size_of::<Slot>()
-            + (slots * REFS_PER_SLOT + SPARE_REFS) * 2
-            + max_symbols(slots) * 4
-            + table_len(slots) * 2
+        let slots = max_slots(slots);
+        keys * size_of::<u16>()
+            + slots * (size_of::<Slot>() + size_of::<u16>())
+            + (slots * REFS_PER_SLOT + SPARE_REFS) * size_of::<u16>()
+            + Symbols::ram_bytes(max_symbols(slots), text_bytes(slots))
     }
 
-    /// Forgets everything and writes the empty string as symbol 0 to `body`.
-    pub fn clear(&mut self, body: &mut [u8]) {
-        self.forget_keys();
+    /// Begins a batch: nothing is part of it.
+    pub fn begin(&mut self) {
+        self.undo(Mark { slots: 0, symbols: 0 });
+        self.symbols.begin();
+        self.kept = self.slots.len();
+        if self.is_crowded {
+            self.clear();
+        }
+    }
+
+    /// Forgets all series and strings.
+    pub fn clear(&mut self) {
+        self.slot_of_key.fill(NONE);
         self.slots.clear();
         self.refs.clear();
         self.symbols.clear();
-        self.table.fill(NONE);
-        self.text_len = 0;
-        // The first of many, and the smallest body holds far more.
-        let _ = self.symbol(body, "");
+        self.used.clear();
+        self.kept = 0;
+        self.is_crowded = false;
+    }
+
+    /// Something did not fit because of what earlier batches left: begin again with an empty dictionary.
+    pub const fn is_crowded_by_others(&self) -> bool {
+        self.is_crowded && self.kept > 0
     }
 
     /// References of the source mean other series from now on.
     pub fn forget_keys(&mut self) {
-        for slot in self.slots.iter() {
-            if let Some(entry) = self.slot_of_key.get_mut(slot.key as usize) {
-                *entry = NONE;
-            }
-        }
+        self.slot_of_key.fill(NONE);
+        // The slots stay for the batch at hand, and would only take room after it.
+        self.is_crowded = true;
     }
 
-    /// Bytes of symbols at the front of the body.
-    #[must_use]
-    pub const fn text_len(&self) -> usize {
-        self.text_len
+    /// The slot that `key` has in the batch at hand, without a check.
+    pub fn find_used(&self, key: usize) -> Option<u16> {
+        let &number = self.slot_of_key.get(key)?;
+        self.slot(number).filter(|slot| slot.is_used).map(|_| number)
     }
 
-    /// The slot of `key`, if it has one.
-    #[must_use]
-    pub fn find(&self, key: usize) -> Option<u16> {
-        self.slot_of_key.get(key).copied().filter(|&slot| slot != NONE)
+    /// The slot of `key`, if it was made from texts with this check value.
+    pub fn find(&self, key: usize, check: u32) -> Option<u16> {
+        let &number = self.slot_of_key.get(key)?;
+        self.slot(number).filter(|slot| slot.check == check).map(|_| number)
     }
 
     /// The slot numbered `slot`.
-    #[must_use]
     pub fn slot(&self, slot: u16) -> Option<&Slot> {
         self.slots.get(usize::from(slot))
     }
 
-    /// The label references of `slot`.
-    #[must_use]
-    pub fn refs(&self, slot: &Slot) -> &[u16] {
+    /// Names and values of the labels of `slot`, in turn, as references of the request at hand.
+    pub fn references(&self, slot: &Slot) -> impl Iterator<Item = u16> + Clone {
+        self.refs_of(slot).iter().map(|&id| self.symbols.reference(id))
+    }
+
+    /// Names and values of the labels of `slot`.
+    pub fn labels(&self, slot: &Slot) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let (pairs, _) = self.refs_of(slot).as_chunks::<2>();
+        pairs
+            .iter()
+            .map(|&[name, value]| (self.symbols.text(name), self.symbols.text(value)))
+    }
+
+    fn refs_of(&self, slot: &Slot) -> &[u16] {
         let at = slot.refs_at as usize;
         self.refs.get(at..at + usize::from(slot.refs)).unwrap_or_default()
     }
 
-    /// The text of symbol `reference`; `symbols` is the front of the body.
-    #[must_use]
-    pub fn text<'a>(&self, symbols: &'a [u8], reference: u16) -> &'a [u8] {
-        self.symbols
-            .get(usize::from(reference))
-            .and_then(|&at| proto::symbol_at(symbols, at as usize))
-            .unwrap_or_default()
+    /// Strings of the request at hand, and the bytes their fields take.
+    pub const fn symbols(&self) -> &Symbols {
+        &self.symbols
+    }
+
+    /// Makes the slot part of the batch; its type is now `kind`.
+    pub fn use_slot(&mut self, number: u16, kind: MetricType, protocol: Protocol) {
+        let Some(slot) = self.slots.get_mut(usize::from(number)) else {
+            return;
+        };
+        slot.is_used = true;
+        slot.kind = kind;
+        let refs = slot.refs_at as usize..slot.refs_at as usize + usize::from(slot.refs);
+        // A slot is used once per batch, and there is room for all.
+        let _ = self.used.push(number);
+        if protocol == Protocol::V2 {
+            for &id in self.refs.get(refs).unwrap_or_default() {
+                self.symbols.refer(id);
+            }
+        }
+    }
+
+    /// What the batch uses now.
+    pub fn mark(&self) -> Mark {
+        Mark {
+            slots: self.used.len(),
+            symbols: self.symbols.used_len(),
+        }
+    }
+
+    /// Takes out of the batch what came since `mark`.
+    pub fn undo(&mut self, mark: Mark) {
+        for &number in self.used.get(mark.slots..).unwrap_or_default() {
+            if let Some(slot) = self.slots.get_mut(usize::from(number)) {
+                slot.is_used = false;
+            }
+        }
+        self.used.truncate(mark.slots);
+        self.symbols.undo(mark.symbols);
     }
 
     /// Makes a slot for `key`; `None` labels: the series is not sent.
     ///
     /// # Errors
-    /// [`Full`]; parts may have been added, the caller returns to a [`Mark`].
-    pub fn insert(
-        &mut self,
-        body: &mut [u8],
-        key: usize,
-        labels: Option<&Labels>,
-        kind: MetricType,
-    ) -> Result<u16, Full> {
-        let mut slot = Slot {
-            refs_at: self.refs.len() as u32,
-            label_bytes_v1: 0,
-            key: key as u32,
-            refs: 0,
-            kind,
-            sent: labels.is_some(),
-        };
+    /// [`Full`]; the dictionary will be emptied before the next batch.
+    pub fn insert(&mut self, key: usize, check: u32, labels: Option<&Labels>) -> Result<u16, Full> {
+        let mut adding = self.begin_slot(check);
+        adding.is_sent = labels.is_some();
         for label in labels.into_iter().flat_map(Labels::iter) {
-            let name = self.symbol(body, label.name)?;
-            let value = self.symbol(body, label.value)?;
-            self.refs.extend(&[name, value])?;
-            slot.refs += 2;
-            slot.label_bytes_v1 += proto::len_label(label.name.len(), label.value.len()) as u32;
+            let added = self.add_label(&mut adding, label.name, label.value);
+            self.crowded_if_full(added)?;
         }
-        self.push_slot(slot)
-    }
-
-    fn push_slot(&mut self, slot: Slot) -> Result<u16, Full> {
-        let number = self.slots.len() as u16;
-        self.slots.push(slot)?;
-        if let Some(entry) = self.slot_of_key.get_mut(slot.key as usize) {
-            *entry = number;
-        }
-        Ok(number)
+        let pushed = self.push_slot(key, adding);
+        self.crowded_if_full(pushed)
     }
 
     /// Makes a slot for `key` from the series' own labels and those of the slot `shared`, which its own override.
     ///
-    /// `None`: the labels need the long way (escapes, empty values, too many, or damage); the caller returns to a
-    /// [`Mark`].
+    /// `None`: the labels need the long way (escapes, empty values, too many, or damage).
     ///
     /// # Errors
     /// As [`Dictionary::insert`].
     pub fn insert_joined(
         &mut self,
-        body: &mut [u8],
         key: usize,
+        check: u32,
         series: SeriesText<'_>,
         shared: &Slot,
-        kind: MetricType,
     ) -> Result<Option<u16>, Full> {
         let refs_at = self.refs.len();
-        let mut label_bytes = 0;
+        let joined = self.join(check, series, shared);
+        match self.crowded_if_full(joined)? {
+            Some(slot) => {
+                let pushed = self.push_slot(key, slot);
+                self.crowded_if_full(pushed).map(Some)
+            }
+            None => {
+                self.refs.truncate(refs_at);
+                Ok(None)
+            }
+        }
+    }
+
+    fn join(&mut self, check: u32, series: SeriesText<'_>, shared: &Slot) -> Result<Option<Slot>, Full> {
+        let mut slot = self.begin_slot(check);
         let mut shared = shared.refs_at as usize..shared.refs_at as usize + usize::from(shared.refs);
         let mut own = OwnLabels::new(series);
+        let mut labels = 0;
         loop {
             let next = own.next;
-            let order = self.first_shared(&shared).map(|[name, _]| match next {
-                Some((next, _)) => self.text(body, name).cmp(next.as_bytes()),
+            let first = self.first_shared(&shared);
+            let order = first.map(|[name, _]| match next {
+                Some((next, _)) => self.symbols.text(name).cmp(next.as_bytes()),
                 None => Ordering::Less,
             });
-            if order == Some(Ordering::Less) {
-                label_bytes += self.copy_shared(body, &shared)?;
-                shared.start += 2;
-                continue;
-            }
-            if order == Some(Ordering::Equal) {
+            if order.is_some_and(Ordering::is_le) {
                 shared.start += 2;
             }
-            let Some((name, value)) = next else {
-                break;
-            };
-            label_bytes += proto::len_label(name.len(), value.len());
-            let pair = [self.symbol(body, name)?, self.symbol(body, value)?];
-            self.refs.extend(&pair)?;
-            own.advance();
+            match (first, order, next) {
+                (Some(pair), Some(Ordering::Less), _) => self.add_pair(&mut slot, pair)?,
+                (_, _, Some((name, value))) => {
+                    self.add_label(&mut slot, name, value)?;
+                    own.advance();
+                }
+                _ => break,
+            }
+            labels += 1;
+            if labels > MAX_LABELS {
+                return Ok(None);
+            }
         }
-        let refs = self.refs.len() - refs_at;
-        if own.is_unusual || refs == 0 || refs > 2 * MAX_LABELS {
-            return Ok(None);
-        }
-        let slot = Slot {
-            refs_at: refs_at as u32,
-            label_bytes_v1: label_bytes as u32,
-            key: key as u32,
-            refs: refs as u8,
-            kind,
-            sent: true,
-        };
-        self.push_slot(slot).map(Some)
+        Ok(Some(slot).filter(|slot| !own.is_unusual && slot.refs > 0))
     }
 
     fn first_shared(&self, shared: &Range<usize>) -> Option<[u16; 2]> {
         self.refs.get(shared.clone())?.first_chunk().copied()
     }
 
-    /// Copies the first label of `shared`; returns its bytes in a 1.0 request.
-    fn copy_shared(&mut self, body: &[u8], shared: &Range<usize>) -> Result<usize, Full> {
-        let Some(pair) = self.first_shared(shared) else {
-            return Ok(0);
-        };
-        self.refs.extend(&pair)?;
-        let [name, value] = pair.map(|reference| self.text(body, reference).len());
-        Ok(proto::len_label(name, value))
+    fn begin_slot(&self, check: u32) -> Slot {
+        Slot {
+            refs_at: self.refs.len() as u32,
+            label_bytes_v1: 0,
+            check,
+            refs: 0,
+            kind: MetricType::Unknown,
+            is_sent: true,
+            is_used: false,
+        }
     }
 
-    /// The number of the symbol `text`, which is written to `body` if it is new.
-    fn symbol(&mut self, body: &mut [u8], text: &str) -> Result<u16, Full> {
-        let mut cell = self.home(text.as_bytes());
-        while let Some(&number) = self.table.get(cell).filter(|&&number| number != NONE) {
-            if self.text(body, number) == text.as_bytes() {
-                return Ok(number);
-            }
-            cell = (cell + 1) & (self.table.len() - 1);
-        }
-        let mut sink = SliceSink {
-            out: body,
-            len: self.text_len,
-        };
-        let number = self.symbols.len() as u16;
-        self.symbols.push(self.text_len as u32)?;
-        if let Err(full) = proto::put_symbol(&mut sink, text) {
-            self.symbols.truncate(usize::from(number));
-            return Err(full);
-        }
-        self.text_len = sink.len;
-        if let Some(entry) = self.table.get_mut(cell) {
+    fn add_label(&mut self, slot: &mut Slot, name: &str, value: &str) -> Result<(), Full> {
+        let pair = [self.symbols.intern(name)?, self.symbols.intern(value)?];
+        self.add_pair(slot, pair)
+    }
+
+    fn add_pair(&mut self, slot: &mut Slot, pair: [u16; 2]) -> Result<(), Full> {
+        self.refs.extend(&pair)?;
+        slot.refs += 2;
+        let [name, value] = pair.map(|id| self.symbols.text(id).len());
+        slot.label_bytes_v1 += proto::len_label(name, value) as u32;
+        Ok(())
+    }
+
+    fn push_slot(&mut self, key: usize, slot: Slot) -> Result<u16, Full> {
+        let number = self.slots.len() as u16;
+        self.slots.push(slot)?;
+        if let Some(entry) = self.slot_of_key.get_mut(key) {
             *entry = number;
         }
         Ok(number)
     }
 
-    fn home(&self, text: &[u8]) -> usize {
-        hash64(self.seed, text) as usize & (self.table.len() - 1)
-    }
-
-    /// The present state.
-    #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark {
-            slots: self.slots.len(),
-            refs: self.refs.len(),
-            symbols: self.symbols.len(),
-            text_len: self.text_len,
-        }
-    }
-
-    /// Undoes everything since `mark`.
-    pub fn undo(&mut self, body: &[u8], mark: Mark) {
-        for slot in self.slots.iter().skip(mark.slots) {
-            if let Some(entry) = self.slot_of_key.get_mut(slot.key as usize) {
-                *entry = NONE;
-            }
-        }
-        // Last in, first out: so no cell emptied here interrupts a probe for a symbol that stays.
-        while self.symbols.len() > mark.symbols {
-            let number = self.symbols.len() as u16 - 1;
-            let mut cell = self.home(self.text(body, number));
-            while self.table.get(cell).is_some_and(|&n| n != number && n != NONE) {
-                cell = (cell + 1) & (self.table.len() - 1);
-            }
-            if let Some(entry) = self.table.get_mut(cell) {
-                *entry = NONE;
-            }
-            self.symbols.truncate(usize::from(number));
-        }
-        self.slots.truncate(mark.slots);
-        self.refs.truncate(mark.refs);
-        self.text_len = mark.text_len;
-    }
-}
-
-/// The labels of a series, metric name included, one after the other in the order of their names.
-struct OwnLabels<'a> {
-    /// The label that is next.
-    next: Option<(&'a str, &'a str)>,
-    /// The metric name while it is to come.
-    metric: Option<&'a str>,
-    /// The label behind `next`, when the metric name has its turn before it.
-    behind: Option<(&'a str, &'a str)>,
-    labels: BodyLabels<'a>,
-    /// Something here cannot be taken as it stands; `next` is `None` from then on.
-    is_unusual: bool,
-}
-
-impl<'a> OwnLabels<'a> {
-    fn new(series: SeriesText<'a>) -> Self {
-        let mut own = Self {
-            next: None,
-            metric: Some(series.name).filter(|name| !name.is_empty()),
-            behind: None,
-            labels: body_labels(series.body),
-            is_unusual: false,
-        };
-        own.behind = own.read("");
-        own.take_turn();
-        own
-    }
-
-    /// The next label of the body, whose name must come after `last`.
-    fn read(&mut self, last: &str) -> Option<(&'a str, &'a str)> {
-        let Some(label) = self.labels.next() else {
-            self.is_unusual |= !self.labels.rest().is_empty();
-            return None;
-        };
-        let plain = label.name.plain().zip(label.value.plain());
-        let usual = plain.filter(|&(name, value)| name > last && name != METRIC_NAME && !value.is_empty());
-        self.is_unusual |= usual.is_none();
-        usual
-    }
-
-    fn advance(&mut self) {
-        if let (Some((last, _)), None) = (self.next, self.behind) {
-            // The metric name says nothing about where the body stands, and only it leaves a label behind.
-            if last != METRIC_NAME {
-                self.behind = self.read(last);
-            }
-        }
-        self.take_turn();
-    }
-
-    /// Moves the metric name or the label behind to `next`.
-    fn take_turn(&mut self) {
-        let metric_first = self.behind.is_none_or(|(name, _)| METRIC_NAME < name);
-        self.next = match self.metric {
-            Some(metric) if metric_first => {
-                self.metric = None;
-                Some((METRIC_NAME, metric))
-            }
-            _ => self.behind.take(),
-        };
-        if self.is_unusual {
-            self.next = None;
-        }
+    fn crowded_if_full<T>(&mut self, result: Result<T, Full>) -> Result<T, Full> {
+        self.is_crowded |= result.is_err();
+        result
     }
 }
 
@@ -447,107 +362,95 @@ mod tests {
         labels
     }
 
-    fn shown(dictionary: &Dictionary, body: &[u8], slot: u16) -> Vec<String> {
+    fn shown(dictionary: &Dictionary, slot: u16) -> String {
         let slot = dictionary.slot(slot).expect("slot");
-        let text = |&r: &u16| String::from_utf8(dictionary.text(body, r).to_vec()).expect("UTF-8");
-        dictionary.refs(slot).iter().map(text).collect()
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        dictionary
+            .labels(slot)
+            .map(|(n, v)| format!("{}={};", text(n), text(v)))
+            .collect()
     }
 
     #[test]
-    fn strings_are_kept_once_and_the_empty_one_is_first() {
-        let mut body = [0; 1000];
+    fn a_slot_outlives_the_batch_but_not_its_check() {
         let mut dictionary = Dictionary::new(100, 10, 1);
-        dictionary.clear(&mut body);
-        let a = dictionary.insert(
-            &mut body,
-            7,
-            Some(&labels(&[("a", "x"), ("b", "x")])),
-            MetricType::Gauge,
-        );
-        let b = dictionary.insert(&mut body, 9, Some(&labels(&[("a", "b")])), MetricType::Counter);
-        assert_eq!((a, b), (Ok(0), Ok(1)));
-        assert_eq!(shown(&dictionary, &body, 0), ["a", "x", "b", "x"]);
-        assert_eq!(shown(&dictionary, &body, 1), ["a", "b"]);
-        let symbols = b"\x22\x00\x22\x01a\x22\x01x\x22\x01b";
-        assert_eq!(&body[..dictionary.text_len()], symbols);
+        let set = labels(&[("a", "x"), ("b", "x")]);
+        assert_eq!(dictionary.insert(7, 1, Some(&set)), Ok(0));
+        assert_eq!(dictionary.find_used(7), None);
+        dictionary.use_slot(0, MetricType::Gauge, Protocol::V2);
         assert_eq!(
-            (dictionary.find(7), dictionary.find(9), dictionary.find(8)),
-            (Some(0), Some(1), None)
+            (dictionary.find_used(7), dictionary.find(7, 1), dictionary.find(7, 2)),
+            (Some(0), Some(0), None)
         );
+        let slot = *dictionary.slot(0).expect("slot");
+        assert_eq!(dictionary.references(&slot).collect::<Vec<_>>(), [1, 2, 3, 2]);
+        dictionary.begin();
+        assert_eq!((dictionary.find_used(7), dictionary.find(7, 1)), (None, Some(0)));
+        assert_eq!(dictionary.insert(7, 2, None), Ok(1));
+        assert_eq!((dictionary.find(7, 1), dictionary.find(7, 2)), (None, Some(1)));
+        assert_eq!(shown(&dictionary, 0), "a=x;b=x;");
         dictionary.forget_keys();
-        assert_eq!(dictionary.find(7), None);
-        assert_eq!(shown(&dictionary, &body, 0), ["a", "x", "b", "x"]);
-    }
-
-    #[test]
-    fn undoing_is_as_if_it_had_not_happened() {
-        let mut rng = fastrand::Rng::with_seed(5);
-        for round in 0..200 {
-            let mut body = alloc::vec![0; 4000];
-            let mut dictionary = Dictionary::new(1000, 60, round);
-            dictionary.clear(&mut body);
-            let mut expected: Vec<(usize, Vec<String>)> = Vec::new();
-            for key in 0..40 {
-                let pairs: Vec<(String, String)> = (0..rng.usize(0..4))
-                    .map(|i| (format!("n{i}"), format!("v{}", rng.u8(0..60))))
-                    .collect();
-                let pairs: Vec<(&str, &str)> = pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-                let mark = dictionary.mark();
-                let before = body[..dictionary.text_len()].to_vec();
-                let slot = dictionary
-                    .insert(&mut body, key, Some(&labels(&pairs)), MetricType::Gauge)
-                    .expect("fits");
-                if rng.bool() {
-                    dictionary.undo(&body, mark);
-                    assert_eq!(dictionary.find(key), None);
-                    assert_eq!(body[..dictionary.text_len()], before);
-                } else {
-                    let texts = pairs
-                        .iter()
-                        .flat_map(|(n, v)| [String::from(*n), String::from(*v)])
-                        .collect();
-                    assert_eq!(usize::from(slot), expected.len());
-                    expected.push((key, texts));
-                }
-            }
-            for (slot, (key, texts)) in expected.iter().enumerate() {
-                assert_eq!(dictionary.find(*key), Some(slot as u16));
-                assert_eq!(shown(&dictionary, &body, slot as u16), *texts);
-            }
-            let distinct: alloc::collections::BTreeSet<_> = expected.iter().flat_map(|(_, t)| t.clone()).collect();
-            assert_eq!(dictionary.mark().symbols, distinct.len() + 1);
-        }
-    }
-
-    #[test]
-    fn what_does_not_fit_is_an_error_and_can_be_undone() {
-        let mut body = [0; 40];
-        let mut dictionary = Dictionary::new(100, 10, 1);
-        dictionary.clear(&mut body);
-        let fits = labels(&[("a", "x")]);
-        assert!(dictionary.insert(&mut body, 1, Some(&fits), MetricType::Gauge).is_ok());
-        let mark = dictionary.mark();
-        let long = labels(&[("b", "a text that is longer than what is left")]);
-        assert!(dictionary.insert(&mut body, 2, Some(&long), MetricType::Gauge).is_err());
-        dictionary.undo(&body, mark);
-        assert!(
-            dictionary
-                .insert(&mut body, 2, Some(&labels(&[("b", "x")])), MetricType::Gauge)
-                .is_ok()
+        assert_eq!(
+            (dictionary.find(7, 2), shown(&dictionary, 0).as_str()),
+            (None, "a=x;b=x;")
         );
-        assert_eq!(shown(&dictionary, &body, 1), ["b", "x"]);
+        dictionary.begin();
+        assert_eq!(dictionary.insert(7, 2, None), Ok(0));
+    }
+
+    #[test]
+    fn what_does_not_fit_empties_the_dictionary_before_the_next_batch() {
+        let mut dictionary = Dictionary::new(100, 2, 1);
+        for key in 0..2 {
+            assert!(dictionary.insert(key, 0, Some(&labels(&[("a", "x")]))).is_ok());
+        }
+        assert!(dictionary.insert(2, 0, Some(&labels(&[("a", "x")]))).is_err());
+        assert_eq!(shown(&dictionary, 1), "a=x;");
+        dictionary.begin();
+        assert_eq!(dictionary.insert(2, 0, Some(&labels(&[("a", "x")]))), Ok(0));
+    }
+
+    #[test]
+    fn own_labels_override_shared_ones() {
+        let mut dictionary = Dictionary::new(100, 10, 1);
+        let shared = labels(&[("Zone", "eu"), ("instance", "box"), ("job", "node")]);
+        let shared = dictionary.insert(99, 0, Some(&shared)).expect("fits");
+        let shared = *dictionary.slot(shared).expect("slot");
+        for (name, body, expected) in [
+            ("up", "", "Zone=eu;__name__=up;instance=box;job=node;"),
+            (
+                "up",
+                r#"a="1",job="own",z="2""#,
+                "Zone=eu;__name__=up;a=1;instance=box;job=own;z=2;",
+            ),
+            ("", r#"A="1""#, "A=1;Zone=eu;instance=box;job=node;"),
+        ] {
+            let slot = dictionary.insert_joined(1, 0, SeriesText { name, body }, &shared);
+            let slot = slot.expect("fits").expect("usual");
+            assert_eq!(shown(&dictionary, slot), expected);
+            let bytes: usize = dictionary
+                .labels(dictionary.slot(slot).expect("slot"))
+                .map(|(n, v)| proto::len_label(n.len(), v.len()))
+                .sum();
+            assert_eq!(dictionary.slot(slot).map(|s| s.label_bytes_v1 as usize), Some(bytes));
+        }
+        let unusual = SeriesText {
+            name: "up",
+            body: r#"a="""#,
+        };
+        assert_eq!(dictionary.insert_joined(1, 0, unusual, &shared), Ok(None));
     }
 
     #[test]
     fn any_legal_series_fits_an_empty_dictionary() {
-        let mut body = alloc::vec![0; 64 * 1024];
-        let mut dictionary = Dictionary::new(1, 1, 1);
-        let mut many = Labels::new(16 * 1024);
-        for i in 0..crate::limits::MAX_LABELS {
-            many.push(&format!("name{i}"), &format!("{i}{}", "v".repeat(200)))
-                .expect("fits");
+        let mut dictionary = Dictionary::new(2, 2, 1);
+        for key in 0..2 {
+            let mut many = Labels::new(MAX_SERIES_TEXT_BYTES);
+            for i in 0..MAX_LABELS {
+                many.push(&format!("name{key}{i}"), &format!("{key}{i}{}", "v".repeat(230)))
+                    .expect("fits");
+            }
+            assert!(dictionary.insert(key, 0, Some(&many)).is_ok());
         }
-        dictionary.clear(&mut body);
-        assert_eq!(dictionary.insert(&mut body, 0, Some(&many), MetricType::Gauge), Ok(0));
     }
 }

@@ -1,11 +1,11 @@
 //! Writes the series of a batch behind its strings.
 
-use super::dictionary::{Dictionary, SliceSink, Slot};
+use super::dictionary::{Dictionary, Slot};
 use super::{Batch, Entry};
 use crate::frame::Full;
 use crate::remote_write::proto;
 use crate::remote_write::response::Protocol;
-use crate::value::varint::len_u64;
+use crate::value::varint::{Sink, len_u64};
 
 /// How samples are spread over series entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) fn series_bytes(dictionary: &Dictionary, slot: &Slot, protocol: Proto
     let head = 1 + len_u64(body_bytes as u64);
     head + match protocol {
         Protocol::V1 => slot.label_bytes_v1 as usize,
-        Protocol::V2 => proto::len_label_refs(dictionary.refs(slot)) + proto::len_metadata(slot.kind),
+        Protocol::V2 => proto::len_label_refs(dictionary.references(slot)) + proto::len_metadata(slot.kind),
     }
 }
 
@@ -31,7 +31,7 @@ impl Batch {
     /// Gathering after this needs a [`Batch::begin`] first.
     pub fn seal(&mut self, wanted: Layout) -> Layout {
         let layout = match wanted {
-            Layout::Live if self.live_bytes() <= self.body.len() - self.dictionary.text_len() => Layout::Live,
+            Layout::Live if self.live_bytes() + self.symbol_bytes() <= self.body.len() => Layout::Live,
             _ => Layout::Grouped,
         };
         if layout == Layout::Grouped {
@@ -39,15 +39,18 @@ impl Batch {
             let time = |e: &Entry| times.get(usize::from(e.time)).copied();
             self.entries.sort_unstable_by_key(|e| (e.slot, time(e), e.time));
         }
-        let text_len = self.dictionary.text_len();
-        let (symbols, out) = self.body.split_at_mut(text_len);
         let mut writer = Writer {
             dictionary: &self.dictionary,
             times: &self.times,
-            symbols,
             protocol: self.protocol,
-            sink: SliceSink { out, len: 0 },
+            sink: SliceSink {
+                out: &mut self.body,
+                len: 0,
+            },
         };
+        // The sizes were summed up while gathering: all of it fits.
+        let symbols = writer.symbols();
+        debug_assert!(symbols.is_ok(), "{symbols:?}");
         let per_entry = match layout {
             Layout::Live => 1,
             Layout::Grouped => usize::MAX,
@@ -60,23 +63,26 @@ impl Batch {
                 .take_while(|e| e.slot == first.slot)
                 .count();
             let (group, rest) = entries.split_at(run);
-            // The sizes were summed up while gathering: it fits.
             let written = writer.series(group);
             debug_assert!(written.is_ok(), "{written:?}");
             entries = rest;
         }
-        let end = text_len + writer.sink.len;
-        self.sealed = match self.protocol {
-            Protocol::V1 => text_len..end,
-            Protocol::V2 => 0..end,
-        };
+        self.sealed = writer.sink.len;
         layout
     }
 
     /// The bytes to compress and send; valid after [`Batch::seal`] until the next [`Batch::begin`].
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        self.body.get(self.sealed.clone()).unwrap_or_default()
+        self.body.get(..self.sealed).unwrap_or_default()
+    }
+
+    /// Bytes of the strings in front of the series.
+    pub(super) const fn symbol_bytes(&self) -> usize {
+        match self.protocol {
+            Protocol::V1 => 0,
+            Protocol::V2 => self.dictionary.symbols().used_bytes(),
+        }
     }
 
     /// Bytes of the series in live layout, at most.
@@ -92,15 +98,42 @@ impl Batch {
     }
 }
 
+/// Writes into a fixed slice from the front.
+struct SliceSink<'a> {
+    out: &'a mut [u8],
+    len: usize,
+}
+
+impl Sink for SliceSink<'_> {
+    fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        let limit = self.out.len();
+        let end = self.len + bytes.len();
+        let place = self.out.get_mut(self.len..end).ok_or(Full { limit })?;
+        place.copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+}
+
 struct Writer<'a> {
     dictionary: &'a Dictionary,
     times: &'a [i64],
-    symbols: &'a [u8],
     protocol: Protocol,
     sink: SliceSink<'a>,
 }
 
 impl Writer<'_> {
+    fn symbols(&mut self) -> Result<(), Full> {
+        if self.protocol == Protocol::V1 {
+            return Ok(());
+        }
+        let sink = &mut self.sink;
+        self.dictionary
+            .symbols()
+            .used()
+            .try_for_each(|text| proto::put_symbol(sink, text))
+    }
+
     /// One entry: all of `group` is of the same series.
     fn series(&mut self, group: &[Entry]) -> Result<(), Full> {
         let Some(slot) = group.first().and_then(|e| self.dictionary.slot(e.slot)) else {
@@ -114,16 +147,14 @@ impl Writer<'_> {
         match self.protocol {
             Protocol::V1 => {
                 proto::begin_series_v1(&mut self.sink, slot.label_bytes_v1 as usize, samples)?;
-                for pair in self.dictionary.refs(slot).chunks_exact(2) {
-                    if let [name, value] = *pair {
-                        let text = |reference| self.dictionary.text(self.symbols, reference);
-                        proto::put_label(&mut self.sink, text(name), text(value))?;
-                    }
+                for (name, value) in self.dictionary.labels(slot) {
+                    proto::put_label(&mut self.sink, name, value)?;
                 }
                 self.samples(group)
             }
             Protocol::V2 => {
-                proto::begin_series_v2(&mut self.sink, self.dictionary.refs(slot), samples, slot.kind)?;
+                let references = self.dictionary.references(slot);
+                proto::begin_series_v2(&mut self.sink, references, samples, slot.kind)?;
                 self.samples(group)?;
                 proto::put_metadata(&mut self.sink, slot.kind)
             }

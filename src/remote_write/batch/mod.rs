@@ -1,8 +1,8 @@
 //! One request in the making: gathers samples from frames, writes the body.
 //!
-//! Memory is allocated once and holds one batch at a time. Gathering copies what a frame says: strings to the front of
-//! the body (each once), label references to the dictionary, samples to a list of 12 bytes each. Sealing writes
-//! the series behind the strings, for 1.0 or 2.0, in one of two layouts:
+//! Memory is allocated once and holds one batch at a time. Gathering copies what a frame says: series to a dictionary
+//! that is kept from batch to batch, samples to a list of 12 bytes each. Sealing writes the body, for 1.0 or 2.0, in
+//! one of two layouts:
 //!
 //! - [`Layout::Live`]: one sample per series entry, in the order of the scrape, as Prometheus does it;
 //! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
@@ -25,23 +25,25 @@
 //!
 //! # Limits
 //!
-//! [`Batch::ram_bytes`] gives the exact sum; 2,000 samples of 1,000 series with a body of 192 KiB take about 360 KiB.
+//! [`Batch::ram_bytes`] gives the exact sum; 10,000 samples of 1,000 series with a body of 256 KiB take about 550 KiB.
 //! When strings, references or the body run out before the samples do, the batch ends early; that costs requests,
 //! not data.
 
 mod dictionary;
 mod layout;
+mod own_labels;
+mod symbols;
+mod take;
 
 use super::identity::Identity;
 use super::response::Protocol;
-use crate::catalogue::{Catalogue, SeriesText};
 use crate::clock::UnixMillis;
-use crate::frame::{Bounded, Frame, FrameNo, FrameSource, Full, Next};
+use crate::frame::{Bounded, Frame, FrameNo, FrameSource, Next};
 use crate::limits::{MAX_SERIES, MAX_TARGETS};
-use crate::sample::{MetricType, Number, SeriesRef, TargetRef};
 use alloc::boxed::Box;
 use alloc::vec;
-use dictionary::{Dictionary, Mark};
+use dictionary::Dictionary;
+use take::{Halt, frame_len};
 
 pub use layout::{EMPTY_V2, Layout};
 
@@ -255,19 +257,9 @@ pub struct Batch {
     /// Last time sent per target; and as it will be once this batch is done.
     sent_times: Box<[i64]>,
     new_times: Box<[i64]>,
-    sealed: core::ops::Range<usize>,
-}
-
-/// State to return to when a frame does not fit.
-#[derive(Clone, Copy)]
-struct Snapshot {
-    dictionary: Mark,
-    entries: usize,
-    times: usize,
-    grouped_bytes: usize,
-    tally: Tally,
-    min_time: i64,
-    max_time: i64,
+    /// Bytes of the body that are written.
+    sealed: usize,
+    seed: u64,
 }
 
 impl Batch {
@@ -294,7 +286,8 @@ impl Batch {
             max_time: i64::MIN,
             sent_times: vec![i64::MIN; limits.max_targets].into(),
             new_times: vec![i64::MIN; limits.max_targets].into(),
-            sealed: 0..0,
+            sealed: 0,
+            seed,
         };
         batch.begin(Place::default(), Protocol::V2);
         batch
@@ -313,7 +306,7 @@ impl Batch {
 
     /// Empties the batch; the next frame gathered is the one at `start`, or the first that still exists after it.
     pub fn begin(&mut self, start: Place, protocol: Protocol) {
-        self.dictionary.clear(&mut self.body);
+        self.dictionary.begin();
         self.entries.clear();
         self.times.clear();
         self.start = start;
@@ -328,7 +321,7 @@ impl Batch {
         self.min_time = i64::MAX;
         self.max_time = i64::MIN;
         self.new_times.copy_from_slice(&self.sent_times);
-        self.sealed = 0..0;
+        self.sealed = 0;
     }
 
     /// The samples of this batch are done with: later frames get later times.
@@ -402,17 +395,24 @@ impl Batch {
             }
             match source.next(frame)? {
                 Next::End => return Ok(Stop::End),
-                Next::Boundary => {
+                Next::Boundary if self.frames > 0 => {
                     self.dictionary.forget_keys();
-                    if self.frames > 0 {
-                        return Ok(Stop::Full);
-                    }
+                    return Ok(Stop::Full);
                 }
+                Next::Boundary => self.dictionary.clear(),
                 Next::Frame => {
                     read += frame_len(frame);
-                    if let Some(stop) = self.take(frame, source.catalogue(), identity, bounds) {
-                        source.seek(self.end.frame);
-                        return Ok(stop);
+                    match self.take(frame, source.catalogue(), identity, bounds) {
+                        Ok(()) => {}
+                        Err(Halt::Stop(stop)) => {
+                            source.seek(self.end.frame);
+                            return Ok(stop);
+                        }
+                        Err(Halt::Again) => {
+                            self.dictionary.clear();
+                            self.begin(self.start, self.protocol);
+                            source.seek(self.start.frame);
+                        }
                     }
                 }
             }
@@ -436,320 +436,6 @@ impl Batch {
     fn sample_limit(&self, bounds: &Bounds) -> usize {
         bounds.samples.clamp(1, self.entries.capacity())
     }
-
-    /// Takes the frame just read, all or part of it. `Some`: the source must go back to [`Batch::end`].
-    fn take(&mut self, frame: &Frame, catalogue: &Catalogue, identity: &mut Identity, bounds: &Bounds) -> Option<Stop> {
-        let here = Place::before(frame.number);
-        if let Some(end) = bounds.end
-            && end <= here
-        {
-            // What lay between no longer exists.
-            self.end = end;
-            return Some(Stop::Full);
-        }
-        let (from, to) = self.extent(frame, bounds.end);
-        let after = Place::before(FrameNo(frame.number.0.saturating_add(1)));
-        let Some(time) = self.frame_time(frame, from) else {
-            if bounds.unknown_time == UnknownTime::Hold {
-                self.end = self.end.max(here);
-                return Some(Stop::TimeUnknown);
-            }
-            self.tally.clock_unknown += to.saturating_sub(from) as u64;
-            self.frames += 1;
-            self.end = after;
-            return None;
-        };
-        let mut adding = Adding {
-            frame,
-            catalogue,
-            identity,
-            time,
-            oldest: bounds.oldest.map_or(i64::MIN, |oldest| oldest.0),
-            limit: self.sample_limit(bounds),
-        };
-        let snapshot = self.snapshot();
-        let reached = self.add(&mut adding, from, to);
-        if reached < to && self.frames > 0 {
-            // It does not fit as a whole and need not: it opens the next batch.
-            self.restore(&snapshot);
-            self.end = self.end.max(here);
-            return Some(Stop::Full);
-        }
-        self.note_frame(frame, time, reached.saturating_sub(from));
-        if reached >= frame_len(frame) {
-            self.end = after;
-            return None;
-        }
-        self.end = Place {
-            frame: frame.number,
-            part: reached as u32,
-            time,
-        };
-        Some(Stop::Full)
-    }
-
-    /// Positions of `frame` that belong to this batch.
-    fn extent(&self, frame: &Frame, end: Option<Place>) -> (usize, usize) {
-        let len = frame_len(frame);
-        let from = match self.end {
-            place if place.frame == frame.number => (place.part as usize).min(len),
-            _ => 0,
-        };
-        let to = match end {
-            Some(end) if end.frame == frame.number => (end.part as usize).min(len),
-            _ => len,
-        };
-        (from, to)
-    }
-
-    /// The wall time `frame` is sent with.
-    fn frame_time(&self, frame: &Frame, from: usize) -> Option<i64> {
-        if from > 0 {
-            return Some(self.end.time);
-        }
-        let time = frame.unix_ms?;
-        let last = self
-            .new_times
-            .get(usize::from(frame.target.0))
-            .copied()
-            .unwrap_or(i64::MIN);
-        if time <= last && last.saturating_sub(time) <= MAX_HELD_BACK_MS {
-            Some(last.saturating_add(1))
-        } else {
-            Some(time)
-        }
-    }
-
-    fn note_frame(&mut self, frame: &Frame, time: i64, taken: usize) {
-        self.frames += 1;
-        self.largest_frame = self.largest_frame.max(taken);
-        if frame.unix_ms != Some(time) {
-            self.tally.held_back += taken as u64;
-        }
-        if let Some(last) = self.new_times.get_mut(usize::from(frame.target.0)) {
-            *last = time;
-        }
-        self.first_frame_time.get_or_insert(time);
-        self.last_frame_time = time;
-    }
-
-    /// Adds positions `from..to`; returns the first that was not added.
-    fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
-        let mut explicit = adding.frame.explicit.iter().peekable();
-        for position in from..to {
-            while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
-            let own_time = explicit.next_if(|e| usize::from(e.position) == position);
-            let time = own_time.map_or(adding.time, |e| e.unix_ms);
-            if time < adding.oldest {
-                self.tally.too_old += 1;
-                continue;
-            }
-            if self.add_one(adding, position, time).is_err() {
-                if position == from && self.entries.is_empty() {
-                    // Not even an empty batch holds it, so none ever will.
-                    self.tally.too_large += 1;
-                    continue;
-                }
-                return position;
-            }
-        }
-        to
-    }
-
-    /// Adds one sample or counts why it is not sent. On error the sample was not added, at most its series was.
-    fn add_one(&mut self, adding: &mut Adding<'_>, position: usize, time: i64) -> Result<(), Full> {
-        if self.entries.len() >= adding.limit {
-            return Err(Full { limit: adding.limit });
-        }
-        let (series, number) = item(adding.frame, position);
-        let Some(key) = self.key(series) else {
-            self.tally.unknown_series += 1;
-            return Ok(());
-        };
-        let slot_number = match self.dictionary.find(key) {
-            Some(slot) => slot,
-            None => match self.add_series(adding, series, key)? {
-                Some(slot) => slot,
-                None => return Ok(()),
-            },
-        };
-        // Just found or made.
-        let Some(slot) = self.dictionary.slot(slot_number) else {
-            return Ok(());
-        };
-        if !slot.sent {
-            self.tally.dropped_series += 1;
-            return Ok(());
-        }
-        let bits = number.to_bits();
-        let grouped_bytes = self.grouped_bytes + super::proto::len_sample(bits, time);
-        let limit = self.body.len();
-        if self.dictionary.text_len() + grouped_bytes > limit {
-            return Err(Full { limit });
-        }
-        let time_index = self.time_index(time)?;
-        self.entries.push(Entry {
-            bits: bits.to_le_bytes(),
-            slot: slot_number,
-            time: time_index,
-        })?;
-        self.grouped_bytes = grouped_bytes;
-        self.min_time = self.min_time.min(time);
-        self.max_time = self.max_time.max(time);
-        Ok(())
-    }
-
-    /// Makes a slot for a series seen for the first time; `None`: the sample was counted instead.
-    fn add_series(&mut self, adding: &mut Adding<'_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
-        let target_body = adding.catalogue.target_body(adding.frame.target);
-        let (text, kind) = match series {
-            Series::Synthetic(_, index) => {
-                let name = SYNTHETIC.get(index).copied().unwrap_or_default();
-                (SeriesText { name, body: "" }, MetricType::Gauge)
-            }
-            Series::Real(series) => match adding.catalogue.text(series) {
-                Some(text) => (text, adding.catalogue.kind(series)),
-                None => {
-                    self.tally.unknown_series += 1;
-                    return Ok(None);
-                }
-            },
-        };
-        let mark = self.dictionary.mark();
-        let made = match self.insert_joined(adding, text, target_body, key, kind) {
-            Ok(None) => {
-                self.dictionary.undo(&self.body, mark);
-                let Ok(labels) = adding.identity.resolve(text, target_body) else {
-                    self.tally.too_large += 1;
-                    return Ok(None);
-                };
-                self.dictionary.insert(&mut self.body, key, labels, kind).map(Some)
-            }
-            made => made,
-        };
-        if made.is_err() {
-            self.dictionary.undo(&self.body, mark);
-        }
-        let made = made?;
-        if let Some(slot) = made.and_then(|number| self.dictionary.slot(number)) {
-            self.grouped_bytes += layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
-        }
-        Ok(made)
-    }
-
-    /// The short way to a slot; `None`: not possible for this series.
-    fn insert_joined(
-        &mut self,
-        adding: &mut Adding<'_>,
-        text: SeriesText<'_>,
-        target_body: &str,
-        key: usize,
-        kind: MetricType,
-    ) -> Result<Option<u16>, Full> {
-        if !adding.identity.only_joins() {
-            return Ok(None);
-        }
-        let targets_at = self.limits.max_series + self.limits.max_targets * SYNTHETIC.len();
-        let shared_key = targets_at + usize::from(adding.frame.target.0);
-        let shared = match self.dictionary.find(shared_key) {
-            Some(shared) => shared,
-            None => {
-                let nothing = SeriesText { name: "", body: "" };
-                let Ok(labels) = adding.identity.resolve(nothing, target_body) else {
-                    return Ok(None);
-                };
-                let kind = MetricType::Unknown;
-                self.dictionary.insert(&mut self.body, shared_key, labels, kind)?
-            }
-        };
-        let Some(&shared) = self.dictionary.slot(shared) else {
-            return Ok(None);
-        };
-        self.dictionary.insert_joined(&mut self.body, key, text, &shared, kind)
-    }
-
-    fn key(&self, series: Series) -> Option<usize> {
-        match series {
-            Series::Real(series) => Some(usize::from(series.0)).filter(|&key| key < self.limits.max_series),
-            Series::Synthetic(target, index) => {
-                let target = usize::from(target.0);
-                let key = self.limits.max_series + target * SYNTHETIC.len() + index;
-                (target < self.limits.max_targets).then_some(key)
-            }
-        }
-    }
-
-    /// The index of `time`; neighbours mostly share theirs.
-    fn time_index(&mut self, time: i64) -> Result<u16, Full> {
-        if self.times.last() != Some(&time) {
-            self.times.push(time)?;
-        }
-        // The capacity is below 2^16 and there is at least the one just pushed.
-        Ok(self.times.len() as u16 - 1)
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            dictionary: self.dictionary.mark(),
-            entries: self.entries.len(),
-            times: self.times.len(),
-            grouped_bytes: self.grouped_bytes,
-            tally: self.tally,
-            min_time: self.min_time,
-            max_time: self.max_time,
-        }
-    }
-
-    fn restore(&mut self, to: &Snapshot) {
-        self.dictionary.undo(&self.body, to.dictionary);
-        self.entries.truncate(to.entries);
-        self.times.truncate(to.times);
-        self.grouped_bytes = to.grouped_bytes;
-        self.tally = to.tally;
-        self.min_time = to.min_time;
-        self.max_time = to.max_time;
-    }
-}
-
-/// What adding the samples of one frame needs to know.
-struct Adding<'a> {
-    frame: &'a Frame,
-    catalogue: &'a Catalogue,
-    identity: &'a mut Identity,
-    time: i64,
-    oldest: i64,
-    limit: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Series {
-    Real(SeriesRef),
-    Synthetic(TargetRef, usize),
-}
-
-/// Samples a frame stands for: its own, its staleness markers, the synthetic ones.
-fn frame_len(frame: &Frame) -> usize {
-    frame.samples.len() + frame.stale.len() + SYNTHETIC.len()
-}
-
-/// Series and value at `position`, which is below [`frame_len`].
-fn item(frame: &Frame, position: usize) -> (Series, Number) {
-    if let Some(sample) = frame.samples.get(position) {
-        return (Series::Real(sample.series), sample.number);
-    }
-    let position = position - frame.samples.len();
-    if let Some(&series) = frame.stale.get(position) {
-        return (Series::Real(series), Number::STALE);
-    }
-    let index = position - frame.stale.len();
-    let number = match index {
-        0 => Number::decimal(frame.up.into(), 0),
-        1 => Number::decimal(frame.duration_100us.into(), -4),
-        2 => Number::decimal(frame.counts.scraped.into(), 0),
-        3 => Number::decimal(frame.counts.post_relabel.into(), 0),
-        _ => Number::decimal(frame.counts.added.into(), 0),
-    };
-    (Series::Synthetic(frame.target, index), number)
 }
 
 #[cfg(test)]

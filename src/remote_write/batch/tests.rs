@@ -1,6 +1,9 @@
 use super::*;
+use crate::catalogue::{Catalogue, SeriesText};
+use crate::frame::FrameNo;
 use crate::remote_write::testkit::{Frames, Scrape, Sent, decode};
 use crate::sample::STALE_NAN_BITS;
+use crate::sample::{MetricType, SeriesRef, TargetRef};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -528,4 +531,65 @@ fn the_short_way_to_labels_agrees_with_the_long_way() {
         assert!(sent.windows(2).all(|w| w[0] == w[1]), "round {round}: {sent:?}");
     }
     assert!(short_ways > 1000, "{short_ways}");
+}
+
+#[test]
+fn what_earlier_batches_left_never_shows() {
+    let mut source = Frames::new(6);
+    for n in 0..6 {
+        source.scrapes.push(Scrape::new(n, 1000 + n as i64, &[(n as u16, 1)]));
+    }
+    let mut kept = Bench::new(LIMITS);
+    let one = Bounds { frames: 1, ..NO_BOUNDS };
+    for n in 0..6 {
+        match n {
+            // Neither change is announced by a boundary.
+            2 => source
+                .catalogue
+                .set_target(TargetRef(0), r#"instance="moved""#)
+                .expect("fits"),
+            4 => {
+                let text = SeriesText {
+                    name: "other",
+                    body: "",
+                };
+                let redefined = source
+                    .catalogue
+                    .define_at(SeriesRef(4), TargetRef(0), text, MetricType::Counter);
+                assert_eq!(redefined, Ok(true));
+            }
+            _ => {}
+        }
+        let place = Place::before(FrameNo(n));
+        let protocol = [Protocol::V1, Protocol::V2][n as usize % 2];
+        kept.batch.begin(place, protocol);
+        kept.gather(&mut source, &one);
+        kept.batch.seal(Layout::Live);
+        let mut fresh = Bench::new(LIMITS);
+        fresh.batch.begin(place, protocol);
+        source.position = n;
+        fresh.gather(&mut source, &one);
+        fresh.batch.seal(Layout::Live);
+        assert_eq!(kept.batch.body(), fresh.batch.body(), "batch {n}");
+    }
+}
+
+#[test]
+fn a_dictionary_smaller_than_the_series_costs_no_small_batches() {
+    let limits = BatchLimits { samples: 60, ..LIMITS };
+    let mut source = Frames::new(500);
+    for n in 0..100_u16 {
+        let samples: Vec<_> = (0..25).map(|i| ((n * 25 + i) % 500, 1)).collect();
+        source
+            .scrapes
+            .push(Scrape::new(n.into(), 1000 + i64::from(n), &samples));
+    }
+    let mut bench = Bench::new(limits);
+    for batch in 0..50 {
+        assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::Full);
+        assert_eq!((bench.batch.samples(), bench.batch.frames()), (60, 2), "batch {batch}");
+        assert_eq!(bench.sealed(Layout::Live, Protocol::V2).len(), 60);
+        let end = bench.batch.end();
+        bench.batch.begin(end, Protocol::V2);
+    }
 }

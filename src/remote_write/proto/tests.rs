@@ -102,7 +102,7 @@ fn write_samples(out: &mut Bounded<u8>, samples: &[Sample]) {
 fn write_v2(message: &Request) -> Bounded<u8> {
     let mut out = buffer();
     for symbol in &message.symbols {
-        put_symbol(&mut out, symbol).expect("fits");
+        put_symbol(&mut out, symbol.as_bytes()).expect("fits");
     }
     for series in &message.timeseries {
         let refs: Vec<u16> = series.labels_refs.iter().map(|&r| r as u16).collect();
@@ -111,7 +111,7 @@ fn write_v2(message: &Request) -> Bounded<u8> {
             .metadata
             .as_ref()
             .map_or(MetricType::Unknown, |m| MetricType::from_byte(m.kind as u8));
-        begin_series_v2(&mut out, &refs, samples, kind).expect("fits");
+        begin_series_v2(&mut out, refs.into_iter(), samples, kind).expect("fits");
         write_samples(&mut out, &series.samples);
         put_metadata(&mut out, kind).expect("fits");
     }
@@ -190,14 +190,14 @@ fn a_v1_request_byte_for_byte() {
 fn a_v2_request_byte_for_byte() {
     let mut out = buffer();
     for symbol in ["", "__name__", "up", "a", "b"] {
-        put_symbol(&mut out, symbol).expect("fits");
+        put_symbol(&mut out, symbol.as_bytes()).expect("fits");
     }
     let size = len_sample(STALE_NAN_BITS, 1_700_000_000_000) + len_sample(1 << 63, -1);
-    begin_series_v2(&mut out, &[1, 2, 3, 4], size, MetricType::Gauge).expect("fits");
+    begin_series_v2(&mut out, [1, 2, 3, 4].into_iter(), size, MetricType::Gauge).expect("fits");
     put_sample(&mut out, STALE_NAN_BITS, 1_700_000_000_000).expect("fits");
     put_sample(&mut out, 1 << 63, -1).expect("fits");
     put_metadata(&mut out, MetricType::Gauge).expect("fits");
-    begin_series_v2(&mut out, &[300, 2], 0, MetricType::Unknown).expect("fits");
+    begin_series_v2(&mut out, [300, 2].into_iter(), 0, MetricType::Unknown).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01a\x22\x01b");
     expected.extend(b"\x2a\x32\x0a\x04\x01\x02\x03\x04"); // timeseries, 50 bytes; packed labels_refs

@@ -1,0 +1,377 @@
+//! From a frame to the entries of a batch.
+
+use super::dictionary::{Mark, Slot};
+use super::{Batch, Bounds, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, UnknownTime, layout};
+use crate::catalogue::{Catalogue, SeriesText};
+use crate::frame::{Frame, FrameNo, Full};
+use crate::hash::hash64;
+use crate::remote_write::proto;
+use crate::sample::{MetricType, Number, SeriesRef, TargetRef};
+
+/// State to return to when a frame does not fit.
+#[derive(Clone, Copy)]
+struct Snapshot {
+    dictionary: Mark,
+    entries: usize,
+    times: usize,
+    grouped_bytes: usize,
+    tally: Tally,
+    min_time: i64,
+    max_time: i64,
+}
+
+/// Why a frame, or the rest of it, was not taken.
+pub(super) enum Halt {
+    /// The source goes back to the end of the batch.
+    Stop(Stop),
+    /// The batch begins again, and so does the source.
+    Again,
+}
+
+impl Batch {
+    /// Takes the frame just read, all or part of it. On error the source must go back to where the error says.
+    pub(super) fn take(
+        &mut self,
+        frame: &Frame,
+        catalogue: &Catalogue,
+        identity: &mut Identity,
+        bounds: &Bounds,
+    ) -> Result<(), Halt> {
+        let here = Place::before(frame.number);
+        if let Some(end) = bounds.end
+            && end <= here
+        {
+            // What lay between no longer exists.
+            self.end = end;
+            return Err(Halt::Stop(Stop::Full));
+        }
+        let (from, to) = self.extent(frame, bounds.end);
+        let after = Place::before(FrameNo(frame.number.0.saturating_add(1)));
+        let Some(time) = self.frame_time(frame, from) else {
+            if bounds.unknown_time == UnknownTime::Hold {
+                self.end = self.end.max(here);
+                return Err(Halt::Stop(Stop::TimeUnknown));
+            }
+            self.tally.clock_unknown += to.saturating_sub(from) as u64;
+            self.frames += 1;
+            self.end = after;
+            return Ok(());
+        };
+        let target_body = catalogue.target_body(frame.target);
+        let mut adding = Adding {
+            frame,
+            catalogue,
+            identity,
+            target_check: self.check(SeriesText {
+                name: "",
+                body: target_body,
+            }),
+            time,
+            oldest: bounds.oldest.map_or(i64::MIN, |oldest| oldest.0),
+            limit: self.sample_limit(bounds),
+        };
+        let snapshot = self.snapshot();
+        let reached = self.add(&mut adding, from, to);
+        if reached < to && self.dictionary.is_crowded_by_others() {
+            return Err(Halt::Again);
+        }
+        if reached < to && self.frames > 0 {
+            // It does not fit as a whole and need not: it opens the next batch.
+            self.restore(&snapshot);
+            self.end = self.end.max(here);
+            return Err(Halt::Stop(Stop::Full));
+        }
+        self.note_frame(frame, time, reached.saturating_sub(from));
+        if reached >= frame_len(frame) {
+            self.end = after;
+            return Ok(());
+        }
+        self.end = Place {
+            frame: frame.number,
+            part: reached as u32,
+            time,
+        };
+        Err(Halt::Stop(Stop::Full))
+    }
+
+    /// Positions of `frame` that belong to this batch.
+    fn extent(&self, frame: &Frame, end: Option<Place>) -> (usize, usize) {
+        let len = frame_len(frame);
+        let from = match self.end {
+            place if place.frame == frame.number => (place.part as usize).min(len),
+            _ => 0,
+        };
+        let to = match end {
+            Some(end) if end.frame == frame.number => (end.part as usize).min(len),
+            _ => len,
+        };
+        (from, to)
+    }
+
+    /// The wall time `frame` is sent with.
+    fn frame_time(&self, frame: &Frame, from: usize) -> Option<i64> {
+        if from > 0 {
+            return Some(self.end.time);
+        }
+        let time = frame.unix_ms?;
+        let last = self
+            .new_times
+            .get(usize::from(frame.target.0))
+            .copied()
+            .unwrap_or(i64::MIN);
+        if time <= last && last.saturating_sub(time) <= MAX_HELD_BACK_MS {
+            Some(last.saturating_add(1))
+        } else {
+            Some(time)
+        }
+    }
+
+    fn note_frame(&mut self, frame: &Frame, time: i64, taken: usize) {
+        self.frames += 1;
+        self.largest_frame = self.largest_frame.max(taken);
+        if frame.unix_ms != Some(time) {
+            self.tally.held_back += taken as u64;
+        }
+        if let Some(last) = self.new_times.get_mut(usize::from(frame.target.0)) {
+            *last = time;
+        }
+        self.first_frame_time.get_or_insert(time);
+        self.last_frame_time = time;
+    }
+
+    /// Adds positions `from..to`; returns the first that was not added.
+    fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
+        let mut explicit = adding.frame.explicit.iter().peekable();
+        for position in from..to {
+            while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
+            let own_time = explicit.next_if(|e| usize::from(e.position) == position);
+            let time = own_time.map_or(adding.time, |e| e.unix_ms);
+            if time < adding.oldest {
+                self.tally.too_old += 1;
+                continue;
+            }
+            if self.add_one(adding, position, time).is_err() {
+                if self.dictionary.is_crowded_by_others() {
+                    return position;
+                }
+                if position == from && self.entries.is_empty() {
+                    // Not even an empty batch holds it, so none ever will.
+                    self.tally.too_large += 1;
+                    continue;
+                }
+                return position;
+            }
+        }
+        to
+    }
+
+    /// Adds one sample or counts why it is not sent. On error the sample was not added, at most its series was.
+    fn add_one(&mut self, adding: &mut Adding<'_>, position: usize, time: i64) -> Result<(), Full> {
+        if self.entries.len() >= adding.limit {
+            return Err(Full { limit: adding.limit });
+        }
+        let (series, number) = item(adding.frame, position);
+        let Some(key) = self.key(series) else {
+            self.tally.unknown_series += 1;
+            return Ok(());
+        };
+        let slot_number = match self.dictionary.find_used(key) {
+            Some(slot) => slot,
+            None => match self.open_series(adding, series, key)? {
+                Some(slot) => slot,
+                None => return Ok(()),
+            },
+        };
+        if !self.dictionary.slot(slot_number).is_some_and(|slot| slot.is_sent) {
+            self.tally.dropped_series += 1;
+            return Ok(());
+        }
+        let bits = number.to_bits();
+        let grouped_bytes = self.grouped_bytes + proto::len_sample(bits, time);
+        self.fits(grouped_bytes)?;
+        let time_index = self.time_index(time)?;
+        self.entries.push(Entry {
+            bits: bits.to_le_bytes(),
+            slot: slot_number,
+            time: time_index,
+        })?;
+        self.grouped_bytes = grouped_bytes;
+        self.min_time = self.min_time.min(time);
+        self.max_time = self.max_time.max(time);
+        Ok(())
+    }
+
+    fn fits(&self, grouped_bytes: usize) -> Result<(), Full> {
+        let limit = self.body.len();
+        if self.symbol_bytes() + grouped_bytes > limit {
+            return Err(Full { limit });
+        }
+        Ok(())
+    }
+
+    /// Makes a series part of the batch; `None`: the sample was counted instead.
+    fn open_series(&mut self, adding: &mut Adding<'_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
+        let (text, kind) = match series {
+            Series::Synthetic(_, index) => {
+                let name = SYNTHETIC.get(index).copied().unwrap_or_default();
+                (SeriesText { name, body: "" }, MetricType::Gauge)
+            }
+            Series::Real(series) => match adding.catalogue.text(series) {
+                Some(text) => (text, adding.catalogue.kind(series)),
+                None => {
+                    self.tally.unknown_series += 1;
+                    return Ok(None);
+                }
+            },
+        };
+        let check = self.check(text) ^ adding.target_check;
+        let number = match self.dictionary.find(key, check) {
+            Some(number) => number,
+            None => match self.make_slot(adding, text, key, check)? {
+                Some(number) => number,
+                None => {
+                    self.tally.too_large += 1;
+                    return Ok(None);
+                }
+            },
+        };
+        let mark = self.dictionary.mark();
+        self.dictionary.use_slot(number, kind, self.protocol);
+        if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent) {
+            let bytes = layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
+            if let Err(full) = self.fits(self.grouped_bytes + bytes) {
+                self.dictionary.undo(mark);
+                return Err(full);
+            }
+            self.grouped_bytes += bytes;
+        }
+        Ok(Some(number))
+    }
+
+    /// Makes a slot for texts seen for the first time; `None`: no request can hold the labels.
+    fn make_slot(
+        &mut self,
+        adding: &mut Adding<'_>,
+        text: SeriesText<'_>,
+        key: usize,
+        check: u32,
+    ) -> Result<Option<u16>, Full> {
+        let target_body = adding.catalogue.target_body(adding.frame.target);
+        if adding.identity.only_joins()
+            && let Some(shared) = self.shared_slot(adding, target_body)?
+            && let Some(number) = self.dictionary.insert_joined(key, check, text, &shared)?
+        {
+            return Ok(Some(number));
+        }
+        match adding.identity.resolve(text, target_body) {
+            Ok(labels) => self.dictionary.insert(key, check, labels).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The labels that all series of the frame's target share; `None`: no request can hold them.
+    fn shared_slot(&mut self, adding: &mut Adding<'_>, target_body: &str) -> Result<Option<Slot>, Full> {
+        let targets_at = self.limits.max_series + self.limits.max_targets * SYNTHETIC.len();
+        let key = targets_at + usize::from(adding.frame.target.0);
+        let number = match self.dictionary.find(key, adding.target_check) {
+            Some(number) => number,
+            None => match adding.identity.resolve(SeriesText { name: "", body: "" }, target_body) {
+                Ok(labels) => self.dictionary.insert(key, adding.target_check, labels)?,
+                Err(_) => return Ok(None),
+            },
+        };
+        Ok(self.dictionary.slot(number).copied())
+    }
+
+    /// Differs, as good as surely, for different texts.
+    fn check(&self, text: SeriesText<'_>) -> u32 {
+        let name = hash64(self.seed, text.name.as_bytes());
+        // Chained, so that a text moving from name to body shows.
+        (hash64(name, text.body.as_bytes()) >> 32) as u32
+    }
+
+    fn key(&self, series: Series) -> Option<usize> {
+        match series {
+            Series::Real(series) => Some(usize::from(series.0)).filter(|&key| key < self.limits.max_series),
+            Series::Synthetic(target, index) => {
+                let target = usize::from(target.0);
+                let key = self.limits.max_series + target * SYNTHETIC.len() + index;
+                (target < self.limits.max_targets).then_some(key)
+            }
+        }
+    }
+
+    /// The index of `time`; neighbours mostly share theirs.
+    fn time_index(&mut self, time: i64) -> Result<u16, Full> {
+        if self.times.last() != Some(&time) {
+            self.times.push(time)?;
+        }
+        // The capacity is below 2^16 and there is at least the one just pushed.
+        Ok(self.times.len() as u16 - 1)
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            dictionary: self.dictionary.mark(),
+            entries: self.entries.len(),
+            times: self.times.len(),
+            grouped_bytes: self.grouped_bytes,
+            tally: self.tally,
+            min_time: self.min_time,
+            max_time: self.max_time,
+        }
+    }
+
+    fn restore(&mut self, to: &Snapshot) {
+        self.dictionary.undo(to.dictionary);
+        self.entries.truncate(to.entries);
+        self.times.truncate(to.times);
+        self.grouped_bytes = to.grouped_bytes;
+        self.tally = to.tally;
+        self.min_time = to.min_time;
+        self.max_time = to.max_time;
+    }
+}
+
+/// What adding the samples of one frame needs to know.
+struct Adding<'a> {
+    frame: &'a Frame,
+    catalogue: &'a Catalogue,
+    identity: &'a mut Identity,
+    /// Check value of the labels all its series share.
+    target_check: u32,
+    time: i64,
+    oldest: i64,
+    limit: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Series {
+    Real(SeriesRef),
+    Synthetic(TargetRef, usize),
+}
+
+/// Samples a frame stands for: its own, its staleness markers, the synthetic ones.
+pub(super) fn frame_len(frame: &Frame) -> usize {
+    frame.samples.len() + frame.stale.len() + SYNTHETIC.len()
+}
+
+/// Series and value at `position`, which is below [`frame_len`].
+fn item(frame: &Frame, position: usize) -> (Series, Number) {
+    if let Some(sample) = frame.samples.get(position) {
+        return (Series::Real(sample.series), sample.number);
+    }
+    let position = position - frame.samples.len();
+    if let Some(&series) = frame.stale.get(position) {
+        return (Series::Real(series), Number::STALE);
+    }
+    let index = position - frame.stale.len();
+    let number = match index {
+        0 => Number::decimal(frame.up.into(), 0),
+        1 => Number::decimal(frame.duration_100us.into(), -4),
+        2 => Number::decimal(frame.counts.scraped.into(), 0),
+        3 => Number::decimal(frame.counts.post_relabel.into(), 0),
+        _ => Number::decimal(frame.counts.added.into(), 0),
+    };
+    (Series::Synthetic(frame.target, index), number)
+}
