@@ -118,7 +118,12 @@ impl fmt::Display for Plan {
     /// A table: bytes, name, key, explanation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
-            writeln!(f, "{:>9}  {:<22} {} [{}]", line.bytes, line.name, line.what, line.key)?;
+            let key: &[&str] = if line.key.is_empty() {
+                &[]
+            } else {
+                &[" [", line.key, "]"]
+            };
+            writeln!(f, "{:>9}  {:<22} {}{}", line.bytes, line.name, line.what, key.concat())?;
         }
         let verdict = if self.fits() { "fits" } else { "does not fit" };
         writeln!(

@@ -1,0 +1,227 @@
+//! What was sent to each remote, under the names of Prometheus' queue manager.
+
+use super::super::exposition::{Escaped, Kind, Writer};
+use super::Seconds;
+use crate::host::app::shared::{RemoteClient, Shared};
+use crate::host::config::RemoteWrite;
+use crate::remote_write::sender::Sender;
+use core::fmt::{self, Display, Write};
+
+/// One remote from all sides.
+struct Remote<'a> {
+    client: &'a RemoteClient,
+    sender: &'a Sender,
+    config: &'a RemoteWrite,
+}
+
+type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
+
+const FAMILIES: [Family; 20] = [
+    (
+        "prometheus_remote_storage_samples_total",
+        Kind::Counter,
+        "Samples put on the wire, every attempt counted.",
+        |r| r.sender.counters().samples,
+    ),
+    (
+        "prometheus_remote_storage_samples_failed_total",
+        Kind::Counter,
+        "Samples refused for good: lost.",
+        |r| r.sender.counters().samples_failed,
+    ),
+    (
+        "prometheus_remote_storage_samples_retried_total",
+        Kind::Counter,
+        "Samples in attempts that are repeated.",
+        |r| r.sender.counters().samples_retried,
+    ),
+    (
+        "prometheus_remote_storage_bytes_total",
+        Kind::Counter,
+        "Compressed bodies put on the wire, bytes.",
+        |r| r.sender.counters().bytes,
+    ),
+    (
+        "prometheus_remote_storage_samples_pending",
+        Kind::Gauge,
+        "Samples gathered and not acknowledged.",
+        |r| r.sender.samples_pending() as u64,
+    ),
+    (
+        "prometheus_remote_storage_max_samples_per_send",
+        Kind::Gauge,
+        "Samples of a live request at most.",
+        |r| r.config.queue_config.max_samples_per_send.into(),
+    ),
+    ("prometheus_remote_storage_shards", Kind::Gauge, "One, always.", |_| 1),
+    (
+        "prometheus_remote_storage_shards_min",
+        Kind::Gauge,
+        "One, always.",
+        |_| 1,
+    ),
+    (
+        "prometheus_remote_storage_shards_max",
+        Kind::Gauge,
+        "One, always.",
+        |_| 1,
+    ),
+    (
+        "prometheus_remote_storage_shards_desired",
+        Kind::Gauge,
+        "One, always.",
+        |_| 1,
+    ),
+    (
+        "tidegate_remote_write_samples_accepted_total",
+        Kind::Counter,
+        "Samples the receiver has.",
+        |r| r.sender.counters().samples_accepted,
+    ),
+    (
+        "tidegate_remote_write_samples_in_doubt_refused_total",
+        Kind::Counter,
+        "Samples refused after a restart because the receiver had them.",
+        |r| r.sender.counters().samples_in_doubt,
+    ),
+    (
+        "tidegate_remote_write_requests_total",
+        Kind::Counter,
+        "Requests with samples.",
+        |r| r.sender.counters().requests,
+    ),
+    (
+        "tidegate_remote_write_errors_total",
+        Kind::Counter,
+        "Requests without an answer.",
+        |r| r.sender.counters().errors,
+    ),
+    (
+        "tidegate_remote_write_halved_total",
+        Kind::Counter,
+        "Batches halved because the receiver said too large.",
+        |r| r.sender.counters().halved,
+    ),
+    (
+        "tidegate_remote_write_split_total",
+        Kind::Counter,
+        "Refused batches sent again in parts.",
+        |r| r.sender.counters().split,
+    ),
+    (
+        "tidegate_remote_write_holds_total",
+        Kind::Counter,
+        "Answers that led to holding samples back.",
+        |r| r.sender.counters().holds,
+    ),
+    (
+        "tidegate_remote_write_fallbacks_total",
+        Kind::Counter,
+        "Changes from remote write 2.0 to 1.0.",
+        |r| r.sender.counters().fallbacks,
+    ),
+    (
+        "tidegate_remote_write_failing",
+        Kind::Gauge,
+        "1 while the last attempt failed.",
+        |r| r.client.failing.get().into(),
+    ),
+    (
+        "tidegate_remote_write_held",
+        Kind::Gauge,
+        "1 while samples are held back for the operator to act.",
+        |r| r.client.hold.get().is_some().into(),
+    ),
+];
+
+/// Writes the families of the remotes.
+pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
+    let agent = shared.agent.borrow();
+    let all = || {
+        let parts = shared
+            .remotes
+            .iter()
+            .zip(agent.senders())
+            .zip(&shared.config.remote_write);
+        parts.map(|((client, sender), config)| Remote { client, sender, config })
+    };
+    for (name, kind, help, value) in FAMILIES {
+        out.family(name, kind, help)?;
+        for remote in all() {
+            sample(out, &remote, value(&remote))?;
+        }
+    }
+    out.family(
+        "prometheus_remote_storage_queue_highest_timestamp_seconds",
+        Kind::Gauge,
+        "Newest timestamp gathered.",
+    )?;
+    for remote in all() {
+        sample(out, &remote, Seconds(remote.sender.counters().highest_timestamp_ms))?;
+    }
+    out.family(
+        "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
+        Kind::Gauge,
+        "Newest timestamp accepted or refused.",
+    )?;
+    for remote in all() {
+        sample(
+            out,
+            &remote,
+            Seconds(remote.sender.counters().highest_sent_timestamp_ms),
+        )?;
+    }
+    let newest = all().map(|remote| remote.sender.counters().highest_timestamp_ms).max();
+    out.single(
+        "prometheus_remote_storage_highest_timestamp_in_seconds",
+        Kind::Gauge,
+        "Newest timestamp gathered for any remote.",
+        Seconds(newest.unwrap_or(0)),
+    )?;
+    out.family(
+        "prometheus_remote_storage_samples_dropped_total",
+        Kind::Counter,
+        "Samples not sent, by reason.",
+    )?;
+    for remote in all() {
+        let dropped = &remote.sender.counters().dropped;
+        for (reason, value) in [
+            ("too_old", dropped.too_old),
+            ("dropped_series", dropped.dropped_series),
+            ("unintentionally_dropped_series", dropped.unknown_series),
+            ("clock_unknown", dropped.clock_unknown),
+            ("too_large", dropped.too_large),
+        ] {
+            with(out, &remote, ("reason", &reason), value)?;
+        }
+    }
+    out.family(
+        "tidegate_remote_write_wire_bytes_total",
+        Kind::Counter,
+        "Bytes on the wire, TLS and headers included; absent while a request is under way.",
+    )?;
+    for remote in all() {
+        let Some(client) = remote.client.client.try_lock() else {
+            continue;
+        };
+        let stats = client.stats();
+        with(out, &remote, ("direction", &"sent"), stats.wire_bytes_sent)?;
+        with(out, &remote, ("direction", &"received"), stats.wire_bytes_received)?;
+    }
+    Ok(())
+}
+
+fn sample<W: Write>(out: &mut Writer<'_, W>, remote: &Remote<'_>, value: impl Display) -> fmt::Result {
+    let (name, url) = (Escaped(&remote.client.name), Escaped(&remote.client.url));
+    out.sample(&[("remote_name", &name), ("url", &url)], value)
+}
+
+fn with<W: Write>(
+    out: &mut Writer<'_, W>,
+    remote: &Remote<'_>,
+    label: (&str, &dyn Display),
+    value: u64,
+) -> fmt::Result {
+    let (name, url) = (Escaped(&remote.client.name), Escaped(&remote.client.url));
+    out.sample(&[("remote_name", &name), ("url", &url), label], value)
+}

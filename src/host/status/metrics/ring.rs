@@ -1,0 +1,175 @@
+//! What the ring holds, has written and has lost.
+
+use super::super::exposition::{Kind, Writer};
+use super::{MicroSeconds, Seconds};
+use crate::host::app::shared::Shared;
+use crate::wal::{Counters, Reason, RingStats};
+use core::fmt::{self, Write};
+
+type Gauge = (&'static str, &'static str, fn(&RingStats) -> u64);
+
+const GAUGES: [Gauge; 11] = [
+    ("tidegate_ring_slots", "Slots of the ring.", |s| s.slots.into()),
+    (
+        "tidegate_ring_slots_used",
+        "Slots that hold samples not yet acknowledged.",
+        |s| s.used_slots.into(),
+    ),
+    (
+        "tidegate_ring_free_bytes",
+        "Bytes that can be written before unacknowledged samples must go.",
+        |s| s.free_bytes,
+    ),
+    (
+        "tidegate_ring_backlog_frames",
+        "Scrapes on the ring that are not acknowledged.",
+        |s| s.backlog_frames,
+    ),
+    (
+        "tidegate_ring_backlog_samples",
+        "Samples in them, estimated within a segment.",
+        |s| s.backlog_samples,
+    ),
+    ("tidegate_ring_staged_frames", "Scrapes that wait in memory.", |s| {
+        s.staged_frames
+    }),
+    ("tidegate_ring_staged_samples", "Samples that wait in memory.", |s| {
+        s.staged_samples
+    }),
+    (
+        "tidegate_ring_staged_blocks",
+        "Blocks of memory in use for them.",
+        |s| s.staged_blocks as u64,
+    ),
+    (
+        "tidegate_ring_staging_blocks",
+        "Blocks of memory there are for them.",
+        |s| s.staging_blocks as u64,
+    ),
+    (
+        "tidegate_storage_degraded",
+        "1 while the medium takes no writes and samples are kept in memory only.",
+        |s| s.degraded.into(),
+    ),
+    (
+        "tidegate_ring_stopped",
+        "1 while the ring is full and told to stop.",
+        |s| s.stopped.into(),
+    ),
+];
+
+type Count = (&'static str, &'static str, fn(&Counters) -> u64);
+
+const COUNTERS: [Count; 10] = [
+    ("tidegate_ring_frames_appended_total", "Scrapes stored.", |c| {
+        c.frames_appended
+    }),
+    ("tidegate_ring_samples_appended_total", "Samples stored.", |c| {
+        c.samples_appended
+    }),
+    (
+        "tidegate_ring_frames_acknowledged_in_memory_total",
+        "Scrapes delivered before they were written.",
+        |c| c.frames_acknowledged_in_memory,
+    ),
+    ("tidegate_ring_commits_total", "Commits that reached the medium.", |c| {
+        c.commits
+    }),
+    (
+        "tidegate_ring_blocks_written_total",
+        "Blocks written, copies included.",
+        |c| c.blocks_written,
+    ),
+    ("tidegate_ring_slots_erased_total", "Slots erased.", |c| c.slots_erased),
+    ("tidegate_ring_syncs_total", "Syncs that the medium confirmed.", |c| {
+        c.syncs
+    }),
+    (
+        "tidegate_ring_write_errors_total",
+        "Writes, erases and syncs that failed.",
+        |c| c.write_errors,
+    ),
+    ("tidegate_ring_read_errors_total", "Reads that failed.", |c| {
+        c.read_errors
+    }),
+    ("tidegate_ring_damaged_blocks_total", "Blocks found damaged.", |c| {
+        c.damaged_blocks
+    }),
+];
+
+/// Writes the ring's families.
+pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
+    let agent = shared.agent.borrow();
+    let (stats, counters) = (agent.ring().stats(), agent.ring().counters());
+    let ring = &shared.config.tidegate.ring;
+    for (name, help, value) in GAUGES {
+        out.single(name, Kind::Gauge, help, value(&stats))?;
+    }
+    out.single(
+        "tidegate_ring_size_bytes",
+        Kind::Gauge,
+        "Bytes of the ring on its medium.",
+        ring.size.bytes,
+    )?;
+    if let Some(oldest) = stats.oldest_unix_ms {
+        out.single(
+            "tidegate_ring_oldest_timestamp_seconds",
+            Kind::Gauge,
+            "Time of the oldest sample not acknowledged.",
+            Seconds(oldest),
+        )?;
+    }
+    for (name, help, value) in COUNTERS {
+        out.single(name, Kind::Counter, help, value(counters))?;
+    }
+    out.single(
+        "tidegate_ring_bytes_written_total",
+        Kind::Counter,
+        "Bytes written to the medium.",
+        counters.blocks_written * ring.block_size.bytes,
+    )?;
+    commits(out, shared)?;
+    losses(out, counters)
+}
+
+fn commits<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
+    let commits = &shared.commits;
+    out.single(
+        "tidegate_ring_commits_failed_total",
+        Kind::Counter,
+        "Commits that came to nothing.",
+        commits.failed.get(),
+    )?;
+    out.single(
+        "tidegate_ring_commit_seconds_total",
+        Kind::Counter,
+        "Time spent in commits; the agent does nothing else meanwhile.",
+        MicroSeconds(commits.total_us.get()),
+    )?;
+    out.single(
+        "tidegate_ring_commit_seconds_max",
+        Kind::Gauge,
+        "Longest commit.",
+        MicroSeconds(commits.longest_us.get()),
+    )
+}
+
+fn losses<W: Write>(out: &mut Writer<'_, W>, counters: &Counters) -> fmt::Result {
+    out.family(
+        "tidegate_samples_lost_total",
+        Kind::Counter,
+        "Samples that will never be sent, since the ring was formatted, by reason.",
+    )?;
+    for reason in Reason::ALL {
+        out.sample(&[("reason", &reason.as_str())], counters.loss(reason).samples)?;
+    }
+    out.family(
+        "tidegate_samples_lost_last_timestamp_seconds",
+        Kind::Gauge,
+        "Time of the newest lost sample, 0 if none.",
+    )?;
+    for reason in Reason::ALL {
+        out.sample(&[("reason", &reason.as_str())], Seconds(counters.loss(reason).last_ms))?;
+    }
+    Ok(())
+}
