@@ -146,6 +146,7 @@ impl<S: Storage> Ring<S> {
         let (frames, samples) = self.staging.sum(from, to);
         self.flash_frames += frames;
         self.flash_samples += samples;
+        self.samples_written += samples;
         for serial in from..to {
             if let Some(block) = self.staging.get(serial).filter(|block| block.frames > 0) {
                 self.flash_next = FrameNo(block.first_frame.0 + u64::from(block.frames));

@@ -302,8 +302,10 @@ pub struct RingStats {
     pub stopped: bool,
     /// Wall time of the oldest frame not acknowledged, if known; on flash that of its segment.
     pub oldest_unix_ms: Option<i64>,
-    /// Payload bytes and samples written, dictionary included: bytes per sample.
+    /// Payload bytes written by this mount, dictionary included.
     pub payload_bytes_written: u64,
+    /// Samples in them.
+    pub samples_written: u64,
 }
 
 /// A loss to be counted, see [`super::Ring::record_loss`].

@@ -192,6 +192,7 @@ pub struct Ring<S: Storage> {
     stopped: bool,
     counters: Counters,
     payload_bytes_written: u64,
+    samples_written: u64,
     /// Losses not yet in a DROP record or segment header.
     pending_losses: [Option<record::Drop>; Loss::REASONS],
     /// Losses in DROP records that are staged, and in which block: a segment header in front of them leaves them out.
@@ -422,6 +423,7 @@ impl<S: Storage> Ring<S> {
             stopped: self.stopped,
             oldest_unix_ms: oldest,
             payload_bytes_written: self.payload_bytes_written,
+            samples_written: self.samples_written,
         }
     }
 

@@ -322,6 +322,7 @@ impl<S: Storage> Ring<S> {
             stopped: false,
             counters: Counters::default(),
             payload_bytes_written: 0,
+            samples_written: 0,
             pending_losses: [None; Loss::REASONS],
             staged_losses: None,
             flash_version: 0,

@@ -14,7 +14,8 @@ use std::prelude::v1::*;
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(
     name = "tidegate",
-    note = "Exit codes: 0 success; 1 could not start or failed; 2 the configuration or the command line is wrong.",
+    note = "Exit codes: 0 success; 1 could not start or failed; 2 the configuration or the command line is wrong; \
+            3 a ring has faults (ring verify).",
     help_triggers("-h", "--help", "help")
 )]
 pub struct Args {
@@ -35,6 +36,7 @@ pub enum Command {
     Run(Run),
     Check(Check),
     Status(Status),
+    Ring(Ring),
     Demo(Demo),
 }
 
@@ -71,6 +73,42 @@ pub struct Status {
     /// address of the agent's status port (default: 127.0.0.1:9099)
     #[argh(option, default = "String::from(\"127.0.0.1:9099\")")]
     pub address: String,
+}
+
+/// look into a ring, read-only: works on a dead box's card
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "ring", help_triggers("-h", "--help", "help"))]
+pub struct Ring {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: RingCommand,
+}
+
+/// The subcommands of `ring`.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand)]
+#[expect(missing_docs, reason = "each is documented at its arguments")]
+pub enum RingCommand {
+    Info(RingInfo),
+    Verify(RingVerify),
+}
+
+/// print geometry, head and tail, backlog by target, time span and losses
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "info", help_triggers("-h", "--help", "help"))]
+pub struct RingInfo {
+    /// ring file, block device or image
+    #[argh(positional)]
+    pub path: String,
+}
+
+/// read the whole ring; one line per fault; exit code 3 when there are any
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "verify", help_triggers("-h", "--help", "help"))]
+pub struct RingVerify {
+    /// ring file, block device or image
+    #[argh(positional)]
+    pub path: String,
 }
 
 /// see it work: a loopback target and receiver in this process, the uplink cut and restored; under a minute
@@ -157,7 +195,7 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_help() {
-        for line in ["--help", "run --help", "check --help", "status --help", "demo --help"] {
+        for line in ["--help", "run --help", "check --help", "status --help", "ring info --help", "ring verify --help", "demo --help"] {
             let exit = parse(line).unwrap_err();
             assert!(
                 exit.status.is_ok() && exit.output.contains("Usage: tidegate"),

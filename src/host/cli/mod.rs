@@ -5,9 +5,11 @@
 //! | 0 | success; `run` was ended by SIGTERM or SIGINT and kept everything |
 //! | 1 | it could not start, or failed |
 //! | 2 | the command line or the configuration is wrong; nothing was started |
+//! | 3 | `ring verify`: the ring has faults |
 
 pub mod args;
 mod check;
+mod ring;
 mod status;
 
 use crate::host::app::{self, RunError};
@@ -15,11 +17,14 @@ use crate::host::logger;
 use alloc::string::String;
 use alloc::vec::Vec;
 use argh::FromArgs as _;
-use args::{Args, Command};
+use args::{Args, Command, RingCommand};
 use std::process::ExitCode;
 
 /// The configuration or the command line is wrong.
 pub const EXIT_CONFIGURATION: u8 = 2;
+
+/// A ring has faults.
+pub const EXIT_FAULTS: u8 = 3;
 
 /// Runs the command given by the process' arguments.
 #[must_use]
@@ -45,12 +50,16 @@ pub fn main() -> ExitCode {
     }
     match args.command {
         None => {
-            std::eprintln!("tidegate: which command? One of run, check, status, demo; see '{program} --help'.");
+            std::eprintln!("tidegate: which command? One of run, check, status, ring, demo; see '{program} --help'.");
             ExitCode::from(EXIT_CONFIGURATION)
         }
         Some(Command::Run(run)) => run_agent(run),
         Some(Command::Check(check)) => check::run(&check.config),
         Some(Command::Status(status)) => status::run(&status.address),
+        Some(Command::Ring(ring)) => match ring.command {
+            RingCommand::Info(info) => ring::info(&info.path),
+            RingCommand::Verify(verify) => ring::verify(&verify.path),
+        },
         Some(Command::Demo(demo)) => crate::host::demo::run(demo.ring.as_deref()),
     }
 }

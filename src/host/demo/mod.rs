@@ -149,7 +149,7 @@ fn play(ring: &Path) -> Result<Outcome, String> {
             scraped: stage.scraped(),
             stored: counters.samples_appended,
             ring_bytes: counters.blocks_written * shared.config.tidegate.ring.block_size.bytes,
-            written: stats.backlog_samples,
+            written: stats.samples_written,
             tally: stage.tally(),
         };
         display.summary(&outcome);
