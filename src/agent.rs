@@ -246,9 +246,9 @@ impl<S: Storage> Agent<S> {
         };
         let mut source = self.ring.source(remote, &self.catalogue);
         let action = sender.poll(now, wall, &mut source)?;
-        if action == Action::Send {
+        if action == Action::Send && sender.request().retry_attempt == 0 {
             // What is scraped from now on is not part of this request: the staged blocks up to here can go as soon
-            // as it is acknowledged.
+            // as it is acknowledged. Repeating a request begins nothing new, and a new chunk costs full values.
             self.ring.cut();
         }
         self.acknowledge(remote);

@@ -195,7 +195,15 @@ mod tests {
 
     #[test]
     fn every_subcommand_has_help() {
-        for line in ["--help", "run --help", "check --help", "status --help", "ring info --help", "ring verify --help", "demo --help"] {
+        for line in [
+            "--help",
+            "run --help",
+            "check --help",
+            "status --help",
+            "ring info --help",
+            "ring verify --help",
+            "demo --help",
+        ] {
             let exit = parse(line).unwrap_err();
             assert!(
                 exit.status.is_ok() && exit.output.contains("Usage: tidegate"),

@@ -74,10 +74,7 @@ impl Display {
     pub fn summary(&self, outcome: &Outcome) {
         let tally = &outcome.tally;
         std::println!("\nscraped    {:>7} samples", outcome.scraped);
-        std::println!(
-            "stored     {:>7} samples with those of the agent itself",
-            outcome.stored
-        );
+        std::println!("stored     {:>7} samples in the ring", outcome.stored);
         std::println!(
             "delivered  {:>7} samples, and {} of up and its kind",
             tally.delivered,
