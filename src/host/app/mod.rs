@@ -252,11 +252,7 @@ impl Generation<'_> {
                 }
             }
         };
-        smol::future::or(end, async {
-            background.await;
-            core::future::pending().await
-        })
-        .await
+        smol::future::or(end, async { match background.await {} }).await
     }
 
     /// What a reload cannot change.

@@ -7,6 +7,7 @@ use super::shared::SharedRef;
 use super::sleep;
 use crate::host::runtime::now;
 use crate::host::systemd::Notify;
+use core::convert::Infallible;
 use core::fmt::Write as _;
 
 /// A scrape this much later than due says that nothing moves any more, milliseconds.
@@ -16,7 +17,7 @@ const OVERDUE_MS: u64 = 60_000;
 const STATUS_MS: u64 = 30_000;
 
 /// Feeds it for as long as the configuration is in force.
-pub async fn run(shared: &SharedRef, notify: &Notify) {
+pub async fn run(shared: &SharedRef, notify: &Notify) -> Infallible {
     let interval = notify.watchdog_interval_ms().unwrap_or(STATUS_MS);
     loop {
         sleep(now() + interval).await;

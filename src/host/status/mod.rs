@@ -19,6 +19,7 @@ use crate::host::runtime::unix_now;
 use alloc::string::String;
 use api::TargetFilter;
 use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
 use core::fmt::{self, Write as _};
 use exposition::TextFormat;
 
@@ -90,9 +91,11 @@ impl Lifecycle {
     }
 }
 
-/// Serves the port for as long as the configuration is in force.
-pub async fn serve(shared: &SharedRef, listener: Option<&Listener>, lifecycle: &Lifecycle) {
-    let Some(listener) = listener else { return };
+/// Serves the port for as long as the configuration is in force; without a listener it waits for ever.
+pub async fn serve(shared: &SharedRef, listener: Option<&Listener>, lifecycle: &Lifecycle) -> Infallible {
+    let Some(listener) = listener else {
+        return core::future::pending().await;
+    };
     let config = ServerConfig {
         max_connections: STATUS_CONNECTIONS,
         body_limit: 0,
