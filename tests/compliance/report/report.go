@@ -51,11 +51,11 @@ func Totals(results []Result) string {
 	return b.String()
 }
 
-// Table is the results as a markdown table.
+// Table is the results as a markdown table. The cases of one test that is our own share a row.
 func Table(results []Result) string {
 	var b strings.Builder
 	b.WriteString("| suite | case | level | asks for | result |\n|---|---|---|---|---|\n")
-	for _, r := range results {
+	for _, r := range folded(results) {
 		verdict := string(r.State)
 		if r.State == Known {
 			verdict += ": " + r.Reason
@@ -63,6 +63,27 @@ func Table(results []Result) string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", r.Suite, r.Name, r.Level, cell(r.What), cell(verdict))
 	}
 	return b.String()
+}
+
+// folded keeps the first result of every own test, with FAIL if any of that test's cases failed.
+func folded(results []Result) []Result {
+	var rows []Result
+	for _, r := range results {
+		test, _, _ := strings.Cut(r.Name, "/")
+		own := strings.HasSuffix(r.Suite, "+")
+		if own {
+			r.Name = test
+		}
+		last := len(rows) - 1
+		if own && last >= 0 && rows[last].Suite == r.Suite && rows[last].Name == test {
+			if r.State == Fail {
+				rows[last].State = Fail
+			}
+			continue
+		}
+		rows = append(rows, r)
+	}
+	return rows
 }
 
 func cell(text string) string { return strings.ReplaceAll(text, "|", `\|`) }

@@ -104,7 +104,7 @@ func inOrder() sender.Test {
 func encoding() sender.Test {
 	var text strings.Builder
 	test := sender.Test{
-		Name: "encoding", Description: "gauges of every kind of value arrive", RFCLevel: sender.MustLevel,
+		Name: "encoding", Description: "11 kinds of value arrive exactly: decimals, the ends of the range, infinities, NaN", RFCLevel: sender.MustLevel,
 		Version: remote.WriteV2MessageType,
 	}
 	for _, v := range values {
@@ -127,7 +127,7 @@ func encoding() sender.Test {
 func startTimestamp() sender.Test {
 	created := time.Now().Add(-2 * time.Hour).UnixMilli()
 	return sender.Test{
-		Name: "start timestamp", Description: "a start timestamp is not later than its sample", RFCLevel: sender.ShouldLevel,
+		Name: "start timestamp", Description: "a start timestamp, where there is one, is not later than its sample", RFCLevel: sender.ShouldLevel,
 		Version: remote.WriteV2MessageType,
 		ScrapeData: fmt.Sprintf("# TYPE test_counter counter\ntest_counter_total 101.13\ntest_counter_created %.3f\n",
 			float64(created)/1000),

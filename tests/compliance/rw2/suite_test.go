@@ -29,7 +29,7 @@ func (underTest) Run(ctx context.Context, options sender.Options) error {
 	command, err := agent.Command(dir, agent.Wiring{
 		Target: options.ScrapeTargetHostPort, Job: options.ScrapeTargetJobName,
 		Receiver: options.RemoteWriteEndpointURL, Message: string(options.RemoteWriteMessage),
-		Protocols: []string{"OpenMetricsText1.0.0", "PrometheusText0.0.4"},
+		Protocols: []string{"PrometheusProto", "OpenMetricsText1.0.0", "PrometheusText0.0.4"},
 		Extra:     "send_exemplars: true, metadata_config: {send: true}, queue_config: {retry_on_http_429: true}, ",
 	})
 	if err != nil {
