@@ -48,6 +48,9 @@ pub fn main() -> ExitCode {
         std::println!("tidegate {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
+    if !matches!(args.command, Some(Command::Run(_))) {
+        end_with_the_reader();
+    }
     match args.command {
         None => {
             std::eprintln!("tidegate: which command? One of run, check, status, ring, demo; see '{program} --help'.");
@@ -62,6 +65,13 @@ pub fn main() -> ExitCode {
         },
         Some(Command::Demo(demo)) => crate::host::demo::run(demo.ring.as_deref()),
     }
+}
+
+/// Lets `tidegate check | head` end quietly: a closed pipe ends the process, as it does with every Unix filter. The agent
+/// itself keeps the signal ignored, so that a broken connection is an error and not the end.
+fn end_with_the_reader() {
+    // SAFETY: no handler runs; the default action of one signal is restored before anything else has started.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 fn run_agent(run: args::Run) -> ExitCode {
