@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         std::println!("tidegate {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    if !matches!(args.command, Some(Command::Run(_))) {
+    if let Some(Command::Check(_) | Command::Status(_) | Command::Ring(_)) = args.command {
         end_with_the_reader();
     }
     match args.command {
