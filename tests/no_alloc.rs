@@ -7,11 +7,16 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
 
-use tidegate::catalogue::Catalogue;
+use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
-use tidegate::frame::FrameNo;
+use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::labels::Label;
-use tidegate::sample::TargetRef;
+use tidegate::relabel::Relabel;
+use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
+use tidegate::remote_write::identity::Identity;
+use tidegate::remote_write::response::Head;
+use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig};
+use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Shared, Target};
 use tidegate::series::SeriesTable;
 
@@ -205,4 +210,147 @@ fn announced_sizes_are_exact() {
 fn the_counter_counts() {
     let (calls, bytes, boxed) = allocations(|| Box::new([0u64; 4]));
     assert_eq!((calls, bytes, boxed.len()), (1, 32, 4));
+}
+
+/// Frames of one target without end: every series in each, one of them vanishing now and then.
+struct Frames {
+    catalogue: Catalogue,
+    at: u64,
+    end: u64,
+}
+
+impl FrameSource for Frames {
+    type Error = core::convert::Infallible;
+
+    fn next(&mut self, frame: &mut Frame) -> Result<Next, Self::Error> {
+        if self.at >= self.end {
+            return Ok(Next::End);
+        }
+        frame.reset(TargetRef(0), self.at * 1_000);
+        frame.number = FrameNo(self.at);
+        frame.up = true;
+        frame.unix_ms = Some(1_700_000_000_000 + self.at as i64 * 1_000);
+        let gone = (self.at % 7) as u16;
+        for series in 0..MAX_SERIES as u16 {
+            if series == gone {
+                frame.stale.push(SeriesRef(series)).unwrap();
+            } else {
+                let number = Number::decimal((self.at + u64::from(series)) as i64, 0);
+                let series = SeriesRef(series);
+                frame.samples.push(Sample { number, series }).unwrap();
+            }
+        }
+        self.at += 1;
+        Ok(Next::Frame)
+    }
+
+    fn seek(&mut self, at: FrameNo) {
+        self.at = at.0;
+    }
+
+    fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
+    }
+}
+
+const SENDER: SenderConfig = SenderConfig {
+    limits: BatchLimits {
+        samples: 5_000,
+        body_bytes: 512 * 1024,
+        max_series: MAX_SERIES,
+        max_targets: MAX_TARGETS,
+        frame_samples: MAX_SERIES,
+    },
+    max_samples_per_send: 2_000,
+    backlog_samples_per_send: 5_000,
+    flush_interval_ms: 5_000,
+    min_backoff_ms: 30,
+    max_backoff_ms: 5_000,
+    connect_backoff_ms: 1_000,
+    max_sample_age_ms: 0,
+    retry_on_429: true,
+    message: MessageChoice::Negotiate,
+    group_live: false,
+    unknown_time: UnknownTime::Hold,
+    seed: 1,
+};
+
+#[test]
+fn requests_do_not_allocate() {
+    let mut catalogue = Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS);
+    catalogue
+        .set_target(TargetRef(0), r#"instance="host:9100",job="node""#)
+        .unwrap();
+    for i in 0..MAX_SERIES {
+        let (name, body) = (format!("metric_{}_total", i / 3), format!(r#"n="{}""#, i % 3));
+        let text = SeriesText {
+            name: &name,
+            body: &body,
+        };
+        catalogue.define(TargetRef(0), text, MetricType::Counter).unwrap();
+    }
+    let mut frames = Frames {
+        catalogue,
+        at: 0,
+        end: 40,
+    };
+    let mut sender = Sender::new(
+        SENDER,
+        Identity::new(&[("site", "north")], Relabel::default()),
+        FrameNo(0),
+        FrameNo(3),
+    );
+    let mut sent = 0;
+    let (calls, bytes, ()) = allocations(|| {
+        let mut now = Instant(0);
+        let mut answers = [415, 503, 400, 413, 204, 401].into_iter();
+        while sender.acknowledged() < FrameNo(60) {
+            match sender.poll(now, None, &mut frames).unwrap() {
+                Action::Send => {
+                    sent += sender.request().body.len();
+                    match answers.next() {
+                        Some(status) => drop(sender.on_response(now, None, &Head::new(status))),
+                        None => drop(sender.on_response(now, None, &Head::new(204))),
+                    }
+                }
+                Action::Wait(at) | Action::Hold(_, at) if at < Instant(u64::MAX) => now = at,
+                _ => {
+                    // Caught up: live from here on.
+                    frames.end += 1;
+                    now = now + 1_000;
+                }
+            }
+        }
+    });
+    assert_eq!((calls, bytes), (0, 0));
+    assert!(sent > 100_000 && sender.counters().samples_accepted > 50_000, "{sent}");
+}
+
+#[test]
+fn a_sender_takes_what_it_announces() {
+    for series in [1, 1_000, 20_000] {
+        let mut config = SENDER;
+        config.limits.max_series = series;
+        config.limits.frame_samples = series;
+        let identity = Identity::new(&[], Relabel::default());
+        let labels = tidegate::limits::MAX_SERIES_TEXT_BYTES;
+        let (_, bytes, sender) = allocations(|| Sender::new(config, identity, FrameNo(0), FrameNo(0)));
+        assert_eq!(bytes + labels, Sender::ram_bytes(&config));
+        assert_eq!(sender.acknowledged(), FrameNo(0));
+    }
+}
+
+#[cfg(feature = "host")]
+#[test]
+fn compression_does_not_allocate() {
+    use tidegate::remote_write::Compressor;
+    let mut snappy = tidegate::host::snappy::Snappy::new();
+    let input: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+    let mut out = vec![0; tidegate::host::snappy::output_bytes(input.len())];
+    let (calls, ..) = allocations(|| {
+        for len in [100, 3_000, 70_000, 200_000] {
+            assert!(snappy.compress(&input[..len], &mut out).is_ok());
+        }
+    });
+    assert_eq!(calls, 0);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::remote_write::batch::MIN_BODY_BYTES;
+use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, UnknownTime};
 use crate::remote_write::response::{DropReason, Head, Verdict};
 use crate::remote_write::testkit::{Frames, Scrape, decode};
 use alloc::string::String;

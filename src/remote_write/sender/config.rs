@@ -1,0 +1,100 @@
+//! What a sender is made from, and the words it speaks with its host.
+
+use crate::clock::Instant;
+use crate::remote_write::batch::{BatchLimits, UnknownTime};
+use crate::remote_write::response::{HoldReason, Protocol};
+
+/// Which message a remote is spoken to with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MessageChoice {
+    /// 2.0 first, 1.0 when the receiver does not take that: `protobuf_message` not given.
+    #[default]
+    Negotiate,
+    /// As configured, whatever the receiver says.
+    Fixed(Protocol),
+}
+
+/// What a sender is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct SenderConfig {
+    /// Sizes; `samples` is raised to the larger of the two below.
+    pub limits: BatchLimits,
+    /// `queue_config.max_samples_per_send`.
+    pub max_samples_per_send: usize,
+    /// Most samples of a request while a backlog drains; not below `max_samples_per_send`.
+    pub backlog_samples_per_send: usize,
+    /// `queue_config.batch_send_deadline`, or `tidegate.uplink.flush_interval`.
+    pub flush_interval_ms: u64,
+    /// `queue_config.min_backoff`.
+    pub min_backoff_ms: u64,
+    /// `queue_config.max_backoff`.
+    pub max_backoff_ms: u64,
+    /// Most milliseconds between two attempts to connect; 1,000 unless there is reason.
+    pub connect_backoff_ms: u64,
+    /// `queue_config.sample_age_limit` or `tidegate.uplink.max_sample_age`; 0 = none.
+    pub max_sample_age_ms: u64,
+    /// `queue_config.retry_on_http_429`.
+    pub retry_on_429: bool,
+    /// Message.
+    pub message: MessageChoice,
+    /// Group live batches, too: for a stretched `flush_interval`.
+    pub group_live: bool,
+    /// Frames whose time is not known.
+    pub unknown_time: UnknownTime,
+    /// For jitter and hash tables: from the host's random source.
+    pub seed: u64,
+}
+
+impl SenderConfig {
+    pub(super) const fn batch_limits(&self) -> BatchLimits {
+        let (live, backlog) = (self.max_samples_per_send, self.backlog_samples_per_send);
+        let mut limits = self.limits;
+        limits.samples = if backlog > live { backlog } else { live };
+        limits
+    }
+}
+
+/// What the host does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing until this instant, or until a frame arrives.
+    Wait(Instant),
+    /// Send [`Sender::request`](super::Sender::request) and report the outcome.
+    Send,
+    /// A request is on its way; report its outcome.
+    InFlight,
+    /// As [`Action::Wait`], and tell the operator that data is kept for this reason.
+    Hold(HoldReason, Instant),
+    /// [`Sender::flush`](super::Sender::flush) has come to its end; what is not acknowledged stays in the ring.
+    Done,
+}
+
+/// How an attempt failed without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No connection: name resolution, refused, unreachable, timed out while connecting. Nothing was sent.
+    Connect,
+    /// TLS handshake failed, certificate not accepted. Nothing was sent.
+    Tls,
+    /// The connection ended before the answer; the receiver may have got the samples.
+    Closed,
+    /// No answer in time; the receiver may have got the samples.
+    Timeout,
+    /// The answer was not HTTP; the receiver may have got the samples.
+    BadResponse,
+    /// The body could not be compressed into the memory there is. Nothing was sent.
+    TooLarge,
+}
+
+/// A request to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Protobuf, to be compressed as one snappy block.
+    pub body: &'a [u8],
+    /// For `Content-Type` and the version header.
+    pub protocol: Protocol,
+    /// Attempts before this one with the same body: value of `Retry-Attempt`, which is left out when 0.
+    pub retry_attempt: u32,
+    /// Samples in the body.
+    pub samples: usize,
+}
