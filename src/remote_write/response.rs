@@ -216,6 +216,8 @@ pub enum HoldReason {
     /// 2xx on a 2.0 request without any Written header and falling back is not allowed, or the receiver used to send
     /// them: a proxy or a captive portal may have answered in its place.
     Unconfirmed,
+    /// The URL has a scheme that the host does not speak: nothing can be sent at all.
+    Scheme,
     /// The next frame's wall time is not known yet.
     ClockUnknown,
     /// Our clock is ahead of the receiver's by more than the veto allows.

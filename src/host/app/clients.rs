@@ -2,7 +2,7 @@
 
 use super::shared::{RemoteClient, ScrapeClient};
 use crate::exposition::{EscapingScheme, Protocol, write_accept};
-use crate::host::config::{HttpClient, RemoteWrite, ScrapeConfig, TargetSpec};
+use crate::host::config::{HttpClient, RemoteWrite, Scheme, ScrapeConfig, TargetSpec};
 use crate::host::dns::Resolver;
 use crate::host::http::{Client, Header, HttpError, Secret, Url};
 use crate::host::tls::{TlsClient, TlsContext};
@@ -131,11 +131,30 @@ impl Factory {
         })
     }
 
-    /// The HTTP side of a remote.
+    /// The HTTP side of a remote. A URL of another scheme than http and https gets none: as under Prometheus, it does
+    /// not keep the other remotes from being served.
     ///
     /// # Errors
     /// A header or URL of the configuration cannot be used.
     pub fn remote(&self, remote: &RemoteWrite) -> Result<RemoteClient, ClientError> {
+        let client = match remote.url.scheme {
+            Scheme::Other => None,
+            _ => Some(Mutex::new(self.remote_client(remote)?)),
+        };
+        Ok(RemoteClient {
+            name: remote.name.clone(),
+            url: remote.url.to_string(),
+            client,
+            timeout_ms: remote.remote_timeout.ms,
+            last_error: RefCell::default(),
+            hold: Cell::new(None),
+            last_success: Cell::new(None),
+            failures: Cell::new(0),
+            failing: Cell::new(false),
+        })
+    }
+
+    fn remote_client(&self, remote: &RemoteWrite) -> Result<Client, ClientError> {
         let url = remote.url.to_http().ok_or(ClientError::Url)?;
         let http = remote.http_client();
         let tls = self.tls(&http, &remote.name, url.scheme().as_str() == "https");
@@ -144,17 +163,7 @@ impl Factory {
             sensitive: true,
             ..header(name, value)
         }));
-        Ok(RemoteClient {
-            name: remote.name.clone(),
-            url: remote.url.to_string(),
-            client: Mutex::new(self.client(url, &http, tls, headers)?),
-            timeout_ms: remote.remote_timeout.ms,
-            last_error: RefCell::default(),
-            hold: Cell::new(None),
-            last_success: Cell::new(None),
-            failures: Cell::new(0),
-            failing: Cell::new(false),
-        })
+        self.client(url, &http, tls, headers)
     }
 }
 

@@ -7,17 +7,16 @@ use super::shared::{RemoteClient, SharedRef};
 use super::sleep;
 use crate::agent::Agent;
 use crate::clock::Instant;
-use crate::host::http::CaptureBody;
-use crate::host::http::{Buffers, Request};
-use crate::host::http::{HttpError, Method, Phase, ResponseHead};
+use crate::host::http::{Buffers, CaptureBody, Client, HttpError, Method, Phase, Request, ResponseHead};
 use crate::host::medium::Medium;
 use crate::host::runtime::now;
 use crate::host::snappy::Snappy;
 use crate::remote_write::Compressor as _;
-use crate::remote_write::response::{Head, Protocol, Verdict};
+use crate::remote_write::response::{Head, HoldReason, Protocol, Verdict};
 use crate::remote_write::sender::{Action, ErrorKind};
 use alloc::boxed::Box;
 use core::fmt::Write as _;
+use smol::lock::Mutex;
 
 /// Bytes of a receiver's error text that are kept and logged.
 const REASON_BYTES: usize = 512;
@@ -50,13 +49,17 @@ pub async fn run(shared: SharedRef, mut drain: Drain) {
     let Some(remote) = shared.remotes.get(drain.remote) else {
         return;
     };
+    let Some(client) = &remote.client else {
+        hold_for_ever(remote);
+        return;
+    };
     loop {
         let seen = shared.stored.count();
         let action = shared.agent.borrow_mut().poll_remote(drain.remote, now());
         // Acknowledgements move on polling, too: frames without a sample for this remote.
         shared.answered.notify();
         match action {
-            Ok(Action::Send) => send(&shared, remote, &mut drain).await,
+            Ok(Action::Send) => send(&shared, remote, client, &mut drain).await,
             Ok(Action::Wait(until)) => {
                 remote.hold.set(None);
                 wait(&shared, until, seen).await;
@@ -77,6 +80,17 @@ pub async fn run(shared: SharedRef, mut drain: Drain) {
     }
 }
 
+/// There is no way to this receiver: what is meant for it stays on the ring, as far as the ring goes.
+fn hold_for_ever(remote: &RemoteClient) {
+    log::error!(
+        remote = remote.name.as_str(), url = remote.url.as_str();
+        "receiver cannot be spoken to: expected an http or https URL; samples are kept until the configuration says one"
+    );
+    note_error(remote, format_args!("expected an http or https URL"));
+    remote.failing.set(true);
+    remote.hold.set(Some(HoldReason::Scheme));
+}
+
 /// Until the instant, or until a frame is stored.
 async fn wait(shared: &SharedRef, until: Instant, seen: u64) {
     if until <= now() {
@@ -92,7 +106,7 @@ async fn wait(shared: &SharedRef, until: Instant, seen: u64) {
     }
 }
 
-async fn send(shared: &SharedRef, remote: &RemoteClient, drain: &mut Drain) {
+async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>, drain: &mut Drain) {
     let outgoing = pack(&mut shared.agent.borrow_mut(), drain);
     let Some(outgoing) = outgoing else {
         shared
@@ -103,7 +117,8 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, drain: &mut Drain) {
     };
     let mut reason = CaptureBody::<REASON_BYTES>::new();
     let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
-    let result = post(remote, &outgoing, body, &mut drain.buffers, &mut reason).await;
+    let deadline = now() + remote.timeout_ms;
+    let result = post((client, deadline), &outgoing, body, &mut drain.buffers, &mut reason).await;
     match result {
         Ok(head) => answered(
             shared,
@@ -133,7 +148,7 @@ fn pack(agent: &mut Agent<Medium>, drain: &mut Drain) -> Option<Outgoing> {
 }
 
 async fn post(
-    remote: &RemoteClient,
+    (client, deadline): (&Mutex<Client>, Instant),
     outgoing: &Outgoing,
     body: &[u8],
     buffers: &mut Buffers,
@@ -159,9 +174,9 @@ async fn post(
         headers,
         body,
         body_limit: 0,
-        deadline: now() + remote.timeout_ms,
+        deadline,
     };
-    remote.client.lock().await.request(&request, buffers, reason).await
+    client.lock().await.request(&request, buffers, reason).await
 }
 
 fn note_error(remote: &RemoteClient, text: core::fmt::Arguments<'_>) {

@@ -35,8 +35,8 @@ pub struct RemoteClient {
     pub name: String,
     /// URL as shown: without credentials.
     pub url: String,
-    /// Keeps the connection between requests.
-    pub client: Mutex<Client>,
+    /// Keeps the connection between requests; `None`: the URL's scheme is one that is not spoken.
+    pub client: Option<Mutex<Client>>,
     /// Deadline of one attempt, milliseconds.
     pub timeout_ms: u64,
     /// What went wrong last; empty after a success.

@@ -3,7 +3,7 @@
 use super::EXIT_CONFIGURATION;
 use crate::host::app::build::Plan;
 use crate::host::app::factory;
-use crate::host::config::{Config, Loaded, TargetSpec};
+use crate::host::config::{Config, Loaded, Scheme, TargetSpec};
 use crate::host::logger;
 use alloc::string::String;
 use std::process::ExitCode;
@@ -38,6 +38,14 @@ fn check(path: &str) -> Result<bool, String> {
             .get(failed.job)
             .map_or("", |job| job.job_name.as_str());
         std::println!("warning: a target of job {job} cannot be scraped: {}", failed.error);
+    }
+    for remote in &config.remote_write {
+        if remote.url.scheme == Scheme::Other {
+            std::println!(
+                "warning: nothing can be sent to {}: expected an http or https URL",
+                remote.url
+            );
+        }
     }
     std::println!("{path} is valid.");
     std::println!("\nTargets ({}):", targets.active.len());

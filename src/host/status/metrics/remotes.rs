@@ -6,6 +6,7 @@ use crate::host::app::shared::{RemoteClient, Shared};
 use crate::host::config::RemoteWrite;
 use crate::remote_write::sender::Sender;
 use core::fmt::{self, Display, Write};
+use smol::lock::Mutex;
 
 /// One remote from all sides.
 struct Remote<'a> {
@@ -201,7 +202,7 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
         "Bytes on the wire, TLS and headers included; absent while a request is under way.",
     )?;
     for remote in all() {
-        let Some(client) = remote.client.client.try_lock() else {
+        let Some(client) = remote.client.client.as_ref().and_then(Mutex::try_lock) else {
             continue;
         };
         let stats = client.stats();
