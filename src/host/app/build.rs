@@ -80,7 +80,12 @@ pub enum BuildError {
     /// The ring's file cannot be opened or made.
     Open(OpenError),
     /// There is something else in it, or another ring.
-    Mount(MountError),
+    Mount {
+        /// `tidegate.ring.path`.
+        path: String,
+        /// Why.
+        error: MountError,
+    },
     /// The superblock cannot be written.
     Format(io::Error),
     /// The system does not give what it must.
@@ -111,11 +116,30 @@ impl fmt::Display for BuildError {
                  'tidegate check' lists"
             ),
             Self::Open(error) => error.fmt(f),
-            Self::Mount(error) => write!(f, "ring: {error}; nothing was changed"),
+            Self::Mount { path, error } => mount_text(f, path, error),
             Self::Format(error) => write!(f, "format ring: {error}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
+}
+
+/// What is wrong with the ring at `path`, and what to do about it.
+fn mount_text(f: &mut fmt::Formatter<'_>, path: &str, error: &MountError) -> fmt::Result {
+    match error {
+        MountError::NotFormatted => write!(
+            f,
+            "{path} holds no ring: move it away and a new one is made, or give another tidegate.ring.path"
+        )?,
+        MountError::Geometry { found, .. } => write!(
+            f,
+            "ring {path} has segments of {} bytes in blocks of {}: restore tidegate.ring.segment_size and block_size, or \
+             move the file away after its backlog has been delivered",
+            found.segment_bytes(),
+            found.block_bytes
+        )?,
+        error => write!(f, "ring {path}: {error}")?,
+    }
+    f.write_str("; nothing was changed")
 }
 
 impl core::error::Error for BuildError {}
@@ -292,7 +316,7 @@ impl Plan {
         let mut catalogue = Catalogue::seeded(sizes.max_series, sizes.text_bytes, sizes.max_targets, seed);
         let boot = boot(clock)?;
         let (ring, report) =
-            Ring::mount(medium, self.ring_config(), boot, &mut catalogue).map_err(BuildError::Mount)?;
+            Ring::mount(medium, self.ring_config(), boot, &mut catalogue).map_err(|error| self.mount_error(error))?;
         for target in &self.core_targets {
             // The catalogue was made for these very targets.
             let _ = catalogue.set_target(target.reference, target.body());
@@ -366,6 +390,13 @@ impl Plan {
         })
     }
 
+    fn mount_error(&self, error: MountError) -> BuildError {
+        BuildError::Mount {
+            path: self.config.tidegate.ring.path.clone(),
+            error,
+        }
+    }
+
     fn ring_config(&self) -> RingConfig {
         let ring = &self.config.tidegate.ring;
         let remotes = self.config.remote_write.iter().map(|remote| RemoteConfig {
@@ -429,7 +460,7 @@ impl Plan {
         let settings = self.ring_config();
         let geometry = settings
             .geometry(Writing::Rewritable)
-            .ok_or(BuildError::Mount(MountError::Config("ring.size")))?;
+            .ok_or_else(|| self.mount_error(MountError::Config("ring.size")))?;
         let path = Path::new(&ring.path);
         match RingFile::open(path, ring.size.bytes) {
             Ok(file) => Ok((Medium::new(file, geometry), false)),
@@ -452,7 +483,10 @@ fn format_ring(file: &mut RingFile, geometry: wal::format::Geometry) -> Result<(
     match wal::format(&mut medium, uuid, unix_now().0, "tidegate-ring") {
         Ok(()) => Ok(()),
         Err(wal::FormatError::Storage(error)) => Err(BuildError::Format(error.0)),
-        Err(_) => Err(BuildError::Mount(MountError::Config("ring"))),
+        Err(_) => Err(BuildError::Mount {
+            path: String::new(),
+            error: MountError::Config("ring.size"),
+        }),
     }
 }
 

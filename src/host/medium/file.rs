@@ -51,6 +51,15 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A new file does not fit where it should be.
+    NoRoom {
+        /// The file.
+        path: PathBuf,
+        /// Bytes it should have.
+        bytes: u64,
+        /// What the system said.
+        error: io::Error,
+    },
     /// Neither a regular file nor missing.
     NotAFile {
         /// What is there.
@@ -71,6 +80,11 @@ impl core::fmt::Display for OpenError {
             Self::Locked { path } => write!(
                 f,
                 "ring {} is in use by another process: stop that instance, or give this one its own tidegate.ring.path",
+                path.display()
+            ),
+            Self::NoRoom { path, bytes, error } => write!(
+                f,
+                "make ring {} of {bytes} bytes: {error}: free that much, or lower tidegate.ring.size; nothing was left behind",
                 path.display()
             ),
             Self::NotARing { path } => {
@@ -114,6 +128,17 @@ fn io_error<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) ->
         step,
         path: path.to_owned(),
         error,
+    }
+}
+
+fn fill_error(path: &Path, bytes: u64, error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge | io::ErrorKind::QuotaExceeded => OpenError::NoRoom {
+            path: path.to_owned(),
+            bytes,
+            error,
+        },
+        _ => io_error("fill", path)(error),
     }
 }
 
@@ -175,7 +200,9 @@ impl RingFile {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");
         let fresh = PathBuf::from(name);
-        let made = Self::fill(&fresh, bytes).map_err(E::from).and_then(|mut ring| {
+        // Until the lock is ours the file may be another instance's, at the same work.
+        let file = Self::reserve(&fresh, path)?;
+        let made = Self::fill(file, &fresh, bytes).map_err(E::from).and_then(|mut ring| {
             format(&mut ring)?;
             ring.file.sync_all().map_err(io_error("sync", &fresh))?;
             std::fs::rename(&fresh, path).map_err(io_error("rename", &fresh))?;
@@ -189,21 +216,35 @@ impl RingFile {
         made
     }
 
-    fn fill(path: &Path, bytes: u64) -> Result<Self, OpenError> {
+    /// Opens and locks the file that becomes the ring at `path`, without changing it.
+    fn reserve(fresh: &Path, path: &Path) -> Result<File, OpenError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
-            .open(path)
-            .map_err(io_error("create", path))?;
+            .truncate(false)
+            .open(fresh)
+            .map_err(io_error("create", fresh))?;
         lock(&file, path)?;
+        // Another instance that was faster has given its file the final name between our two looks.
+        let renamed = path.try_exists().map_err(io_error("examine", path))?;
+        if renamed {
+            // What we have just made; not what that instance works with, which is locked.
+            let _ = std::fs::remove_file(fresh);
+            return Err(OpenError::Locked { path: path.to_owned() });
+        }
+        Ok(file)
+    }
+
+    fn fill(file: File, path: &Path, bytes: u64) -> Result<Self, OpenError> {
+        // What an interrupted attempt has left is of no use.
+        file.set_len(0).map_err(io_error("empty", path))?;
         let zeros = alloc::vec![0_u8; FILL_BYTES];
         let mut offset = 0;
         while offset < bytes {
             let piece = (bytes - offset).min(FILL_BYTES as u64);
             file.write_all_at(&zeros[..piece as usize], offset)
-                .map_err(io_error("fill", path))?;
+                .map_err(|error| fill_error(path, bytes, error))?;
             offset += piece;
         }
         Ok(Self { file, bytes })
