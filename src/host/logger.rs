@@ -127,7 +127,9 @@ fn format_line(line: &mut Line, journald: bool, record: &Record<'_>) -> fmt::Res
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        // The HTTP engine names every state it goes through at debug; that is for trace.
+        let ours = metadata.target().starts_with("tidegate") || log::max_level() == LevelFilter::Trace;
+        metadata.level() <= log::max_level() && (ours || metadata.level() <= Level::Warn)
     }
 
     fn log(&self, record: &Record<'_>) {
