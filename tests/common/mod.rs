@@ -10,6 +10,8 @@
 )]
 
 pub mod agent;
+pub mod http;
+pub mod json;
 pub mod protobuf;
 pub mod receiver;
 pub mod target;

@@ -53,8 +53,15 @@ pub struct Arrived {
     pub requests: Vec<(Vec<(String, String)>, u16)>,
 }
 
-/// How to answer one request: status line and headers; by default 204 with the Written headers.
+/// How to answer one request: status line and headers; by default 204 with the Written headers. [`CLOSE`] and [`HALF`]
+/// in place of a status line break the connection.
 pub type Answer = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// No answer: the connection closes after the request.
+pub const CLOSE: &str = "0 close";
+
+/// Half an answer, then the connection closes.
+pub const HALF: &str = "0 half";
 
 /// How to answer: called with the number of the request and the request.
 pub type Script = dyn Fn(usize, &Request) -> Option<Answer> + Send + Sync;
@@ -149,6 +156,7 @@ impl Receiver {
 }
 
 fn serve(state: &State, stream: TcpStream) {
+    let copy = stream.try_clone().expect("clone");
     match &state.tls {
         None => converse(state, &mut BufReader::new(&stream), &mut &stream),
         Some(config) => {
@@ -157,6 +165,8 @@ fn serve(state: &State, stream: TcpStream) {
             converse(state, &mut BufReader::new(Shared(&stream)), &mut Shared(&stream));
         }
     }
+    // The list of streams to cut keeps the descriptor: dropping ours would not close the connection.
+    let _ = copy.shutdown(std::net::Shutdown::Both);
 }
 
 /// Both halves of a TLS stream, used in turn.
@@ -213,6 +223,14 @@ fn converse(state: &State, reader: &mut impl std::io::BufRead, writer: &mut impl
             if (200..300).contains(&code) {
                 arrived.samples.extend(samples);
             }
+        }
+        if status == CLOSE {
+            return;
+        }
+        if status == HALF {
+            // Whether it still arrives is the agent's business.
+            let _ = writer.write_all(b"HTTP/1.1 204 No Con").and_then(|()| writer.flush());
+            return;
         }
         if write_response(writer, status, &headers, b"").is_err() {
             return;
