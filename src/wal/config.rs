@@ -82,6 +82,18 @@ impl RingConfig {
     pub fn geometry(&self, medium: Medium) -> Option<Geometry> {
         Geometry::new(self.block_bytes, self.segment_bytes, self.ring_bytes, medium)
     }
+
+    /// As [`RingConfig::geometry`], slot 0 at byte `first_offset`.
+    #[must_use]
+    pub fn geometry_behind(&self, first_offset: u64, medium: Medium) -> Option<Geometry> {
+        Geometry::behind(
+            first_offset,
+            self.block_bytes,
+            self.segment_bytes,
+            self.ring_bytes,
+            medium,
+        )
+    }
 }
 
 /// The boot the ring is mounted in.

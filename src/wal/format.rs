@@ -73,11 +73,30 @@ impl Geometry {
     /// to whole segments); `None` outside the limits stated at the fields.
     #[must_use]
     pub fn new(block_bytes: u32, segment_bytes: u32, ring_bytes: u64, medium: Medium) -> Option<Self> {
-        let overhead = match medium {
-            Medium::Rewritable => 2 * SUPERBLOCK_SPACE,
+        let first_offset = match medium {
+            Medium::Rewritable => SUPERBLOCK_SPACE,
             Medium::WriteOnce => 0,
         };
-        let slots = ring_bytes.checked_sub(overhead)?.checked_div(segment_bytes.into())?;
+        Self::behind(first_offset, block_bytes, segment_bytes, ring_bytes, medium)
+    }
+
+    /// As [`Geometry::new`], slot 0 at byte `first_offset` of the ring.
+    #[must_use]
+    pub fn behind(
+        first_offset: u64,
+        block_bytes: u32,
+        segment_bytes: u32,
+        ring_bytes: u64,
+        medium: Medium,
+    ) -> Option<Self> {
+        let last = match medium {
+            Medium::Rewritable => SUPERBLOCK_SPACE,
+            Medium::WriteOnce => 0,
+        };
+        let slots = ring_bytes
+            .checked_sub(first_offset)?
+            .checked_sub(last)?
+            .checked_div(segment_bytes.into())?;
         let geometry = Self {
             block_bytes,
             blocks_per_slot: segment_bytes.checked_div(block_bytes)?,
@@ -517,6 +536,12 @@ mod tests {
     fn geometry_counts_superblocks_and_refuses_what_is_out_of_range() {
         let geometry = Geometry::new(4096, 256 * 1024, 64 << 20, Medium::Rewritable).unwrap();
         assert_eq!((geometry.blocks_per_slot, geometry.slots), (64, 255));
+        let card = Geometry::behind(4 << 20, 4096, 256 * 1024, 64 << 20, Medium::Rewritable).unwrap();
+        assert_eq!(card.slots, 239);
+        assert_eq!(
+            Geometry::behind(64 << 20, 4096, 256 * 1024, 64 << 20, Medium::Rewritable),
+            None
+        );
         let raw = Geometry::new(1024, 65_536, 4 << 20, Medium::WriteOnce).unwrap();
         assert_eq!((raw.blocks_per_slot, raw.slots, raw.first_block()), (64, 64, 1));
         assert_eq!(Geometry::new(4096, 100_000, 64 << 20, Medium::Rewritable), None);

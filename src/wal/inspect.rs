@@ -222,14 +222,14 @@ pub struct Summary {
 
 /// Reads an image.
 pub struct Inspector<S> {
-    flash: Flash<S>,
+    pub(super) flash: Flash<S>,
     superblock: Option<Superblock>,
-    index: Index,
-    stream: Stream,
-    record: Box<[u8]>,
-    raw: Box<[u8]>,
-    text: Box<[u8]>,
-    compress: Option<Box<dyn Compress>>,
+    pub(super) index: Index,
+    pub(super) stream: Stream,
+    pub(super) record: Box<[u8]>,
+    pub(super) raw: Box<[u8]>,
+    pub(super) text: Box<[u8]>,
+    pub(super) compress: Option<Box<dyn Compress>>,
     /// Frame after the last one walked, for gaps between slots.
     expected: Option<FrameNo>,
 }

@@ -58,6 +58,7 @@ pub mod storage;
 #[doc(hidden)]
 pub mod testing;
 
+pub mod values;
 mod writer;
 
 pub use config::{

@@ -10,8 +10,8 @@ use super::config::{Boot, FormatError, MountError, MountReport, RingConfig};
 use super::counters::{Counters, Loss, Reason};
 use super::dictionary::{self, DictHead};
 use super::format::{
-    EraseHeader, Geometry, KNOWN_INCOMPAT, MAJOR, MINOR, Medium, SUPERBLOCK_BYTES, SUPERBLOCK_SPACE, Superblock,
-    block_seed, flag, payload,
+    EraseHeader, Geometry, KNOWN_INCOMPAT, MAJOR, MINOR, Medium, SUPERBLOCK_BYTES, Superblock, block_seed, flag,
+    payload,
 };
 use super::frame_coding::{Encoder, Tally, max_frame_bytes};
 use super::reader::Reader;
@@ -76,7 +76,12 @@ pub fn format<S: Storage>(
                     slot,
                     erase_count: worn.saturating_add(1),
                 };
-                storage.erase(slot).map_err(FormatError::Storage)?;
+                if let Err(error) = storage.erase(slot) {
+                    if storage.is_bad(slot) {
+                        continue;
+                    }
+                    return Err(FormatError::Storage(error));
+                }
                 header.emit(&mut block);
                 storage.write(at, &block).map_err(FormatError::Storage)?;
             }
@@ -95,7 +100,7 @@ pub fn format<S: Storage>(
         compat: 0,
         uuid,
         geometry,
-        first_offset: SUPERBLOCK_SPACE,
+        first_offset: storage.first_offset(),
         created_ms,
         label: name,
     };
@@ -223,7 +228,7 @@ impl<S: Storage> Ring<S> {
         catalogue: &mut Catalogue,
     ) -> Result<(Self, MountReport), MountError> {
         let identity = identify(&mut storage).ok_or(MountError::NotFormatted)?;
-        check(&identity, &storage.geometry(), &config)?;
+        check(&identity, &storage, &config)?;
         let mut ring = Self::empty(storage, identity, config, boot);
         let mut report = MountReport {
             slots: identity.geometry.slots,
@@ -650,7 +655,26 @@ pub(crate) fn define(
     scratch: &mut Scratch,
     catalogue: &mut Catalogue,
 ) -> Result<(), RecordFault> {
-    let bytes = &scratch.record[..len];
+    let (raw, text) = (&mut scratch.raw, &mut scratch.text);
+    define_from(
+        kind,
+        &scratch.record[..len],
+        scratch.compress.as_deref_mut(),
+        raw,
+        text,
+        catalogue,
+    )
+}
+
+/// As [`define`], the record and the buffers apart.
+pub(crate) fn define_from(
+    kind: u8,
+    bytes: &[u8],
+    compress: Option<&mut (dyn dictionary::Compress + 'static)>,
+    raw: &mut [u8],
+    text: &mut [u8],
+    catalogue: &mut Catalogue,
+) -> Result<(), RecordFault> {
     if kind == kind::TARGET {
         let target: Target<'_> = record::parse(bytes)?;
         let index = crate::sample::TargetRef(target.index);
@@ -661,9 +685,9 @@ pub(crate) fn define(
         return Ok(());
     }
     let head = DictHead::parse(bytes)?;
-    let entries = head.entries(scratch.compress.as_deref_mut(), &mut scratch.raw)?;
-    dictionary::check(&head, entries, &mut scratch.text, catalogue)?;
-    dictionary::apply(&head, entries, &mut scratch.text, catalogue)
+    let entries = head.entries(compress, raw)?;
+    dictionary::check(&head, entries, text, catalogue)?;
+    dictionary::apply(&head, entries, text, catalogue)
 }
 
 /// A segment header of which nothing is known.
@@ -698,8 +722,9 @@ const BLANK: SegmentHeader = SegmentHeader {
     }; Loss::REASONS],
 };
 
-fn check(identity: &Identity, geometry: &Geometry, config: &RingConfig) -> Result<(), MountError> {
-    let configured = config.geometry(geometry.medium);
+fn check<S: Storage>(identity: &Identity, storage: &S, config: &RingConfig) -> Result<(), MountError> {
+    let geometry = &storage.geometry();
+    let configured = config.geometry_behind(storage.first_offset(), geometry.medium);
     if identity.major != MAJOR {
         return Err(MountError::Version { found: identity.major });
     }

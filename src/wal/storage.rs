@@ -3,7 +3,7 @@
 //! One trait for file, block device, MTD and the test devices. The ring addresses whole blocks and slots; byte
 //! offsets, page sizes, bad-block tables and caches are the implementer's.
 
-use super::format::{Geometry, SUPERBLOCK_BYTES};
+use super::format::{Geometry, Medium, SUPERBLOCK_BYTES, SUPERBLOCK_SPACE};
 use embedded_io::ErrorKind;
 
 /// Which of the two superblocks.
@@ -39,6 +39,14 @@ pub trait Storage {
 
     /// The shape of the ring; constant.
     fn geometry(&self) -> Geometry;
+
+    /// Byte offset of slot 0; constant. What is before it belongs to the ring as well.
+    fn first_offset(&self) -> u64 {
+        match self.geometry().medium {
+            Medium::Rewritable => SUPERBLOCK_SPACE,
+            Medium::WriteOnce => 0,
+        }
+    }
 
     /// Reads a superblock; `Ok(false)`: this medium has none.
     ///
@@ -93,6 +101,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
 
     fn geometry(&self) -> Geometry {
         (**self).geometry()
+    }
+    fn first_offset(&self) -> u64 {
+        (**self).first_offset()
     }
     fn read_superblock(&mut self, copy: SuperblockCopy, bytes: &mut [u8; SUPERBLOCK_BYTES]) -> Result<bool, S::Error> {
         (**self).read_superblock(copy, bytes)

@@ -15,8 +15,7 @@ use crate::hash::crc32c;
 use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetSpec, Targets};
 use crate::host::event::Event;
 use crate::host::http::Buffers;
-use crate::host::medium::Medium;
-use crate::host::medium::file::{OpenError, RingFile};
+use crate::host::medium::{Medium, Naming, OpenError, Shape};
 use crate::host::regex::compile_rules;
 use crate::host::runtime::{boot_id, now, unix_now};
 use crate::host::snappy::{Dictionaries, Snappy, output_bytes};
@@ -31,7 +30,6 @@ use crate::sample::TargetRef;
 use crate::scrape::schedule::{host_seed, phase_key};
 use crate::scrape::{LabelBuilder, Limits, Reports, Schedule, ScrapeError, Session, Target};
 use crate::series::SeriesTable;
-use crate::wal::format::Medium as Writing;
 use crate::wal::{self, Boot, MountError, MountReport, RemoteConfig, Ring, RingConfig};
 use alloc::boxed::Box;
 use alloc::format;
@@ -86,8 +84,6 @@ pub enum BuildError {
         /// Why.
         error: MountError,
     },
-    /// The superblock cannot be written.
-    Format(io::Error),
     /// The system does not give what it must.
     System(&'static str, io::Error),
 }
@@ -117,7 +113,6 @@ impl fmt::Display for BuildError {
             ),
             Self::Open(error) => error.fmt(f),
             Self::Mount { path, error } => mount_text(f, path, error),
-            Self::Format(error) => write!(f, "format ring: {error}"),
             Self::System(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -128,7 +123,7 @@ fn mount_text(f: &mut fmt::Formatter<'_>, path: &str, error: &MountError) -> fmt
     match error {
         MountError::NotFormatted => write!(
             f,
-            "{path} holds no ring: move it away and a new one is made, or give another tidegate.ring.path"
+            "{path} holds no ring: a missing file is made, a device is prepared with 'tidegate ring format {path}'"
         )?,
         MountError::Geometry { found, .. } => write!(
             f,
@@ -311,7 +306,7 @@ impl Plan {
     /// The ring cannot be used. Nothing was changed then, unless the file was missing.
     pub fn start(self, clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Running, BuildError> {
         let (medium, created) = self.open_medium()?;
-        let seed = random_u64()?;
+        let seed = u64::from_le_bytes(random()?);
         let sizes = &self.sizes;
         let mut catalogue = Catalogue::seeded(sizes.max_series, sizes.text_bytes, sizes.max_targets, seed);
         let boot = boot(clock)?;
@@ -457,16 +452,21 @@ impl Plan {
 
     fn open_medium(&self) -> Result<(Medium, bool), BuildError> {
         let ring = &self.config.tidegate.ring;
-        let settings = self.ring_config();
-        let geometry = settings
-            .geometry(Writing::Rewritable)
-            .ok_or_else(|| self.mount_error(MountError::Config("ring.size")))?;
+        let shape = Shape {
+            ring_bytes: ring.size.bytes,
+            segment_bytes: ring.segment_size.bytes as u32,
+            block_bytes: ring.block_size.bytes as u32,
+        };
         let path = Path::new(&ring.path);
-        match RingFile::open(path, ring.size.bytes) {
-            Ok(file) => Ok((Medium::new(file, geometry), false)),
+        match Medium::open(path, &shape) {
+            Ok(medium) => Ok((medium, false)),
             Err(OpenError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                let file = RingFile::create::<BuildError>(path, ring.size.bytes, |file| format_ring(file, geometry))?;
-                Ok((Medium::new(file, geometry), true))
+                let naming = Naming {
+                    uuid: random()?,
+                    created_ms: unix_now().0,
+                    label: "tidegate-ring",
+                };
+                Ok((Medium::create(path, &shape, &naming)?, true))
             }
             Err(error) => Err(error.into()),
         }
@@ -475,20 +475,6 @@ impl Plan {
 
 /// Flush intervals above this group live batches by series: shorter ones rarely hold two scrapes of one.
 const GROUP_FROM_MS: u64 = 15_000;
-
-fn format_ring(file: &mut RingFile, geometry: wal::format::Geometry) -> Result<(), BuildError> {
-    let mut uuid = [0; 16];
-    random(&mut uuid)?;
-    let mut medium = Medium::new(&*file, geometry);
-    match wal::format(&mut medium, uuid, unix_now().0, "tidegate-ring") {
-        Ok(()) => Ok(()),
-        Err(wal::FormatError::Storage(error)) => Err(BuildError::Format(error.0)),
-        Err(_) => Err(BuildError::Mount {
-            path: String::new(),
-            error: MountError::Config("ring.size"),
-        }),
-    }
-}
 
 fn boot(clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Boot, BuildError> {
     let id = boot_id().map_err(|error| BuildError::System("read the kernel's boot id", error))?;
@@ -500,20 +486,8 @@ fn boot(clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Boot, Buil
     })
 }
 
-fn random(bytes: &mut [u8]) -> Result<(), BuildError> {
-    let got = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty());
-    match got {
-        Ok(count) if count == bytes.len() => Ok(()),
-        Ok(_) => Err(BuildError::System(
-            "read random bytes",
-            io::ErrorKind::UnexpectedEof.into(),
-        )),
-        Err(error) => Err(BuildError::System("read random bytes", error.into())),
-    }
-}
-
-fn random_u64() -> Result<u64, BuildError> {
-    let mut bytes = [0; 8];
-    random(&mut bytes)?;
-    Ok(u64::from_le_bytes(bytes))
+fn random<const N: usize>() -> Result<[u8; N], BuildError> {
+    let mut bytes = [0; N];
+    crate::host::medium::fill_random(&mut bytes).map_err(|error| BuildError::System("read random bytes", error))?;
+    Ok(bytes)
 }

@@ -1,135 +1,31 @@
 //! The ring in a file: zero-filled once, of exact size, locked, synced with `fdatasync`.
 //!
 //! Zero-filling matters: a file that is only `fallocate`d, or one synced with `fsync`, costs 16 KiB of device
-//! writes per 4 KiB block on ext4 (unwritten extents, journal); a zero-filled one with `fdatasync` costs 4.2 KiB.
+//! writes per 4 KiB block on ext4 (unwritten extents, journal); a zero-filled one with `fdatasync` costs 4.2 KiB. On
+//! F2FS, which else writes every block to a new place, the file is pinned before it is filled, if the kernel allows it
+//! (not tried on a real F2FS). UBIFS, JFFS2 and Btrfs never write in place and may be out of space for a file that is
+//! already there: use the raw device there.
 //!
 //! - A missing file is made beside its final name, filled, formatted, synced and renamed: a power cut while it
 //!   is made leaves either nothing or the whole ring.
-//! - A file of another size, or with other content, is refused and not touched.
+//! - A file of another size is refused and not touched.
 //! - The file is locked; a second instance is refused by name.
 
+use super::OpenError;
+use super::error::io_error;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use alloc::borrow::ToOwned as _;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 
 /// Bytes written at once while a new file is filled.
 const FILL_BYTES: usize = 64 * 1024;
 
-/// Why a ring file could not be opened or made.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// A step failed.
-    Io {
-        /// What was being done, as in `open`.
-        step: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The file has another size than the configuration asks for.
-    Size {
-        /// The file.
-        path: PathBuf,
-        /// Bytes it has.
-        found: u64,
-        /// Bytes it should have.
-        expected: u64,
-    },
-    /// Another process has it open.
-    Locked {
-        /// The file.
-        path: PathBuf,
-    },
-    /// There is no ring in it.
-    NotARing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A new file does not fit where it should be.
-    NoRoom {
-        /// The file.
-        path: PathBuf,
-        /// Bytes it should have.
-        bytes: u64,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// Neither a regular file nor missing.
-    NotAFile {
-        /// What is there.
-        path: PathBuf,
-    },
-}
-
-impl core::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::Io { step, path, error } => write!(f, "{step} {}: {error}", path.display()),
-            Self::Size { path, found, expected } => write!(
-                f,
-                "ring {} has {found} bytes, the configuration says {expected}: restore tidegate.ring.size, or move the file \
-                 away after its backlog has been delivered; nothing was changed",
-                path.display()
-            ),
-            Self::Locked { path } => write!(
-                f,
-                "ring {} is in use by another process: stop that instance, or give this one its own tidegate.ring.path",
-                path.display()
-            ),
-            Self::NoRoom { path, bytes, error } => write!(
-                f,
-                "make ring {} of {bytes} bytes: {error}: free that much, or lower tidegate.ring.size; nothing was left behind",
-                path.display()
-            ),
-            Self::NotARing { path } => {
-                write!(
-                    f,
-                    "{} holds no ring: neither its first nor its last superblock can be read",
-                    path.display()
-                )
-            }
-            Self::NotAFile { path } => {
-                write!(
-                    f,
-                    "ring {} is not a regular file: this release keeps the ring in a file",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl core::error::Error for OpenError {}
-
-/// Whether the file was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opened {
-    /// It was there.
-    Existing,
-    /// It was made, and awaits formatting.
-    Created,
-}
-
-/// A ring file, open and locked.
-#[derive(Debug)]
-pub struct RingFile {
-    file: File,
-    bytes: u64,
-}
-
-fn io_error<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> OpenError + 'a {
-    move |error| OpenError::Io {
-        step,
-        path: path.to_owned(),
-        error,
-    }
-}
+/// Name of a file that is being made.
+const UNFINISHED: &str = ".new";
 
 fn fill_error(path: &Path, bytes: u64, error: io::Error) -> OpenError {
     match error.kind() {
@@ -142,7 +38,15 @@ fn fill_error(path: &Path, bytes: u64, error: io::Error) -> OpenError {
     }
 }
 
-fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
+/// A ring file, open and locked.
+#[derive(Debug)]
+pub struct RingFile {
+    file: File,
+    bytes: u64,
+}
+
+/// Takes the file for this process.
+pub(super) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked { path: path.to_owned() }),
@@ -151,28 +55,25 @@ fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
 }
 
 impl RingFile {
-    /// Opens the ring at `path` for writing.
+    /// Opens the ring at `path`, a regular file, for writing.
     ///
     /// # Errors
-    /// Missing (with [`io::ErrorKind::NotFound`] inside), of another size than `bytes`, locked, or not a file.
+    /// Missing (with [`io::ErrorKind::NotFound`] inside), locked, or of another size than `bytes`.
     pub fn open(path: &Path, bytes: u64) -> Result<Self, OpenError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .map_err(io_error("open", path))?;
-        let metadata = file.metadata().map_err(io_error("examine", path))?;
-        if !metadata.is_file() {
-            return Err(OpenError::NotAFile { path: path.to_owned() });
-        }
-        if metadata.len() != bytes {
+        lock(&file, path)?;
+        let found = file.metadata().map_err(io_error("examine", path))?.len();
+        if found != bytes {
             return Err(OpenError::Size {
                 path: path.to_owned(),
-                found: metadata.len(),
+                found,
                 expected: bytes,
             });
         }
-        lock(&file, path)?;
         Ok(Self { file, bytes })
     }
 
@@ -187,28 +88,17 @@ impl RingFile {
         Ok(Self { file, bytes })
     }
 
-    /// Makes a zero-filled file of `bytes` beside `path`, lets `format` write what belongs at its start, syncs
-    /// it and gives it its name.
+    /// Makes a zero-filled file of `bytes` beside `path`, for [`RingFile::publish`] to give it its name. Unless it is to
+    /// `replace` it, nothing may have that name.
     ///
     /// # Errors
-    /// The directory is missing or not writable, or the disk has not enough room; nothing is left behind then.
-    pub fn create<E: From<OpenError>>(
-        path: &Path,
-        bytes: u64,
-        format: impl FnOnce(&mut Self) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let fresh = PathBuf::from(name);
+    /// The directory is missing or not writable, or the disk has not enough room; nothing is left behind then. Another
+    /// instance is at the same work, or has finished it.
+    pub fn prepare(path: &Path, bytes: u64, replace: bool) -> Result<Self, OpenError> {
+        let fresh = unfinished(path);
         // Until the lock is ours the file may be another instance's, at the same work.
-        let file = Self::reserve(&fresh, path)?;
-        let made = Self::fill(file, &fresh, bytes).map_err(E::from).and_then(|mut ring| {
-            format(&mut ring)?;
-            ring.file.sync_all().map_err(io_error("sync", &fresh))?;
-            std::fs::rename(&fresh, path).map_err(io_error("rename", &fresh))?;
-            sync_directory(path)?;
-            Ok(ring)
-        });
+        let file = Self::reserve(&fresh, path, replace)?;
+        let made = Self::fill(file, &fresh, bytes);
         if made.is_err() {
             // The first error is the one to report; what is left is overwritten by the next attempt.
             let _ = std::fs::remove_file(&fresh);
@@ -216,8 +106,25 @@ impl RingFile {
         made
     }
 
+    /// Syncs the prepared file and gives it its name.
+    ///
+    /// # Errors
+    /// A step failed: the name is not given, or not durably so.
+    pub fn publish(&self, path: &Path) -> Result<(), OpenError> {
+        let fresh = unfinished(path);
+        self.file.sync_all().map_err(io_error("sync", &fresh))?;
+        std::fs::rename(&fresh, path).map_err(io_error("rename", &fresh))?;
+        sync_directory(path)
+    }
+
+    /// Removes the prepared file: what was to be written into it could not be.
+    pub fn discard(self, path: &Path) {
+        // Whatever was wrong is being reported; what is left is overwritten by the next attempt.
+        let _ = std::fs::remove_file(unfinished(path));
+    }
+
     /// Opens and locks the file that becomes the ring at `path`, without changing it.
-    fn reserve(fresh: &Path, path: &Path) -> Result<File, OpenError> {
+    fn reserve(fresh: &Path, path: &Path, replace: bool) -> Result<File, OpenError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -228,7 +135,7 @@ impl RingFile {
         lock(&file, path)?;
         // Another instance that was faster has given its file the final name between our two looks.
         let renamed = path.try_exists().map_err(io_error("examine", path))?;
-        if renamed {
+        if renamed && !replace {
             // What we have just made; not what that instance works with, which is locked.
             let _ = std::fs::remove_file(fresh);
             return Err(OpenError::Locked { path: path.to_owned() });
@@ -239,6 +146,7 @@ impl RingFile {
     fn fill(file: File, path: &Path, bytes: u64) -> Result<Self, OpenError> {
         // What an interrupted attempt has left is of no use.
         file.set_len(0).map_err(io_error("empty", path))?;
+        pin(&file, bytes);
         let zeros = alloc::vec![0_u8; FILL_BYTES];
         let mut offset = 0;
         while offset < bytes {
@@ -269,7 +177,7 @@ impl RingFile {
     /// # Errors
     /// As `pwrite`. Writing past the end is refused: the ring never grows.
     pub fn write_at(&self, buffer: &[u8], offset: u64) -> io::Result<()> {
-        if offset + buffer.len() as u64 > self.bytes {
+        if offset.saturating_add(buffer.len() as u64) > self.bytes {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
         self.file.write_all_at(buffer, offset)
@@ -281,6 +189,35 @@ impl RingFile {
     /// As `fdatasync`; the fate of what was written since the last success is then unknown.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
+    }
+}
+
+fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNFINISHED);
+    PathBuf::from(name)
+}
+
+/// `F2FS_SUPER_MAGIC`; the field's type differs between architectures.
+const F2FS: u32 = 0xf2f5_2010;
+/// `F2FS_IOC_SET_PIN_FILE`: `_IOW(0xf5, 13, u32)`.
+const F2FS_SET_PIN: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u32>(0xf5, 13);
+
+/// Asks F2FS to keep the blocks of an empty file where they are. Elsewhere, and on failure, nothing changes: the
+/// ring works either way, pinning only saves writes.
+fn pin(file: &File, bytes: u64) {
+    let on_f2fs = fstatfs(file).is_ok_and(|found| found.f_type as u32 == F2FS);
+    if !on_f2fs {
+        return;
+    }
+    // SAFETY: the opcode takes a pointer to a u32 that it only reads; the setter keeps it alive over the call.
+    let pinned = unsafe {
+        let request = rustix::ioctl::Setter::<F2FS_SET_PIN, u32>::new(1);
+        rustix::ioctl::ioctl(file, request)
+    };
+    if pinned.is_ok() {
+        // A pinned file gets its places by fallocate; filling it afterwards makes them written.
+        let _ = fallocate(file, FallocateFlags::empty(), 0, bytes);
     }
 }
 
