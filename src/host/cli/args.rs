@@ -4,6 +4,7 @@
 //! (`--config.file=...`) through as well, so that existing unit files keep working.
 
 // The derive macro writes `vec!` and `format!` without their path.
+use crate::host::config::Size;
 use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, vec};
@@ -75,7 +76,7 @@ pub struct Status {
     pub address: String,
 }
 
-/// look into a ring, read-only: works on a dead box's card
+/// look into a ring, also that of a dead box's card, or make one
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "ring", help_triggers("-h", "--help", "help"))]
 pub struct Ring {
@@ -91,6 +92,8 @@ pub struct Ring {
 pub enum RingCommand {
     Info(RingInfo),
     Verify(RingVerify),
+    Export(RingExport),
+    Format(RingFormat),
 }
 
 /// print geometry, head and tail, backlog by target, time span and losses
@@ -109,6 +112,61 @@ pub struct RingVerify {
     /// ring file, block device or image
     #[argh(positional)]
     pub path: String,
+}
+
+/// write the samples of a ring as OpenMetrics text to standard output, for 'promtool tsdb create-blocks-from openmetrics';
+/// external labels and write_relabel_configs are not applied; staleness markers have no form there and are counted
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "export", help_triggers("-h", "--help", "help"))]
+pub struct RingExport {
+    /// ring file, block device or image
+    #[argh(positional)]
+    pub path: String,
+
+    /// first time, RFC 3339 (2026-11-22T11:00:00Z) or seconds since the Unix epoch
+    #[argh(option)]
+    pub from: Option<String>,
+
+    /// time to stop before, in the same forms
+    #[argh(option)]
+    pub to: Option<String>,
+
+    /// only targets with this label: job=node, job!=node, instance=~'10[.].*', instance!~'...'; may be repeated, all must hold
+    #[argh(option)]
+    pub target: Vec<String>,
+
+    /// only what some remote that holds the tail has not acknowledged
+    #[argh(switch)]
+    pub remote_unacknowledged_only: bool,
+}
+
+/// make an empty ring in a file, a block device or partition; needs no configuration, prints the lines for it
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "format", help_triggers("-h", "--help", "help"))]
+pub struct RingFormat {
+    /// file or device
+    #[argh(positional)]
+    pub path: String,
+
+    /// bytes of the ring, as 64MiB (default: the whole device; 64MiB in a file)
+    #[argh(option)]
+    pub size: Option<Size>,
+
+    /// bytes of a segment (default: 256KiB, more where the ring is large)
+    #[argh(option)]
+    pub segment_size: Option<Size>,
+
+    /// bytes written at once (default: 4KiB)
+    #[argh(option)]
+    pub block_size: Option<Size>,
+
+    /// name for people, at most 32 bytes
+    #[argh(option, default = "String::from(\"tidegate-ring\")")]
+    pub label: String,
+
+    /// destroy what is there: a ring, a file system, a partition table
+    #[argh(switch)]
+    pub force: bool,
 }
 
 /// see it work: a loopback target and receiver in this process, the uplink cut and restored; under a minute
@@ -202,6 +260,8 @@ mod tests {
             "status --help",
             "ring info --help",
             "ring verify --help",
+            "ring export --help",
+            "ring format --help",
             "demo --help",
         ] {
             let exit = parse(line).unwrap_err();

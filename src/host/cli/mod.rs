@@ -62,6 +62,8 @@ pub fn main() -> ExitCode {
         Some(Command::Ring(ring)) => match ring.command {
             RingCommand::Info(info) => ring::info(&info.path),
             RingCommand::Verify(verify) => ring::verify(&verify.path),
+            RingCommand::Export(export) => ring::export::run(&export),
+            RingCommand::Format(format) => ring::format::run(&format),
         },
         Some(Command::Demo(demo)) => crate::host::demo::run(demo.ring.as_deref()),
     }

@@ -1,4 +1,9 @@
-//! `tidegate ring info|verify`: reads any image, writes nothing, needs no configuration.
+//! `tidegate ring info|verify|export|format`: needs no configuration. All but `format` read any image and write nothing.
+
+pub mod export;
+pub mod format;
+mod openmetrics;
+mod selection;
 
 use super::EXIT_FAULTS;
 use crate::host::civil::Timestamp;

@@ -258,6 +258,14 @@ impl FromText for Size {
     }
 }
 
+impl core::str::FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::from_text(text)
+    }
+}
+
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (letter, shift) in SIZES.iter().rev() {

@@ -46,6 +46,7 @@ use dictionary::Dictionary;
 use take::{Halt, frame_len};
 
 pub use layout::{EMPTY_V2, Layout};
+pub use take::synthetic_values;
 
 /// Names of the synthetic series, in the order Prometheus appends them.
 pub const SYNTHETIC: [&str; 5] = [

@@ -366,12 +366,18 @@ fn item(frame: &Frame, position: usize) -> (Series, Number) {
         return (Series::Real(series), Number::STALE);
     }
     let index = position - frame.stale.len();
-    let number = match index {
-        0 => Number::decimal(frame.up.into(), 0),
-        1 => Number::decimal(frame.duration_100us.into(), -4),
-        2 => Number::decimal(frame.counts.scraped.into(), 0),
-        3 => Number::decimal(frame.counts.post_relabel.into(), 0),
-        _ => Number::decimal(frame.counts.added.into(), 0),
-    };
-    (Series::Synthetic(frame.target, index), number)
+    let number = synthetic_values(frame).get(index).copied();
+    (Series::Synthetic(frame.target, index), number.unwrap_or(Number::STALE))
+}
+
+/// Values of the [`SYNTHETIC`] series of a frame, in their order.
+#[must_use]
+pub fn synthetic_values(frame: &Frame) -> [Number; SYNTHETIC.len()] {
+    [
+        Number::decimal(frame.up.into(), 0),
+        Number::decimal(frame.duration_100us.into(), -4),
+        Number::decimal(frame.counts.scraped.into(), 0),
+        Number::decimal(frame.counts.post_relabel.into(), 0),
+        Number::decimal(frame.counts.added.into(), 0),
+    ]
 }
