@@ -123,7 +123,8 @@ fn mount_text(f: &mut fmt::Formatter<'_>, path: &str, error: &MountError) -> fmt
     match error {
         MountError::NotFormatted => write!(
             f,
-            "{path} holds no ring: a missing file is made, a device is prepared with 'tidegate ring format {path}'"
+            "{path} holds no ring: if it is a file, move it away and a new one is made; if it is a device, run 'tidegate ring \
+             format {path}'"
         )?,
         MountError::Geometry { found, .. } => write!(
             f,
