@@ -93,10 +93,10 @@ def exposition(target, seq):
 
 
 class Target:
-    """One target on its own port; `answered` holds the time at which each scrape was answered in full."""
+    """One target on its own port; `asked` and `answered` hold the times at which scrapes came in and were answered in full."""
 
     def __init__(self, number):
-        self.number, self.answered, self.lock = number, [], threading.Lock()
+        self.number, self.asked, self.answered, self.lock = number, [], [], threading.Lock()
         target = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -106,6 +106,7 @@ class Target:
             disable_nagle_algorithm = True
 
             def do_GET(self):
+                target.asked.append(time.time())
                 with target.lock:
                     body = exposition(target.number, len(target.answered))
                     self.send_response(200)
