@@ -363,7 +363,7 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Duration, HostPort, Named, RemoteWrite, ScrapeConfig, Size, TargetSpec};
+    use super::super::{Duration, HostPort, Named, ProtobufMessage, RemoteWrite, ScrapeConfig, Size, TargetSpec};
     use super::*;
 
     fn config(series: u32) -> (Config, Targets) {
@@ -455,6 +455,25 @@ mod tests {
         assert_eq!((bytes(&less, "batches"), bytes(&less, "TLS connections")), (0, 0));
         let less = with(&|c| c.tidegate.listen_address.clear());
         assert_eq!(bytes(&less, "status port"), 0);
+    }
+
+    #[test]
+    fn a_receiver_that_may_ask_for_1_0_gets_the_body_of_1_0() {
+        let (mut config, targets) = config(1_050);
+        let mut body = |message| {
+            config.remote_write[0].protobuf_message = message;
+            Sizes::of(&config, &targets)
+                .batch_limits(&config.remote_write[0])
+                .body_bytes
+        };
+        let (open, first, second) = (
+            body(None),
+            body(Some(ProtobufMessage::V1)),
+            body(Some(ProtobufMessage::V2)),
+        );
+        assert_eq!(open, first);
+        // 1,050 series with labels as long as scripts/soak has them go in one request of a scrape each.
+        assert!(open > 1_050 * 200 && second < open, "{open} {second}");
     }
 
     #[test]
