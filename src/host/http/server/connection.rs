@@ -24,6 +24,9 @@ const HEAD_BYTES: usize = 4 * 1024;
 /// Send buffer: response head, and chunks with their framing.
 const SEND_BYTES: usize = 2 * 1024;
 
+/// Bytes that a chunk takes besides its content: eight digits at most, and two line ends.
+const CHUNK_FRAMING: usize = 12;
+
 /// Time a client has for a whole request, and for taking a whole response, milliseconds. A phone on a slow
 /// link takes the longest page in two seconds.
 const STEP_MS: u64 = 10_000;
@@ -305,7 +308,12 @@ impl Connection<'_> {
     async fn send_piece(&mut self, reply: &mut Reply<SendBody>, mut piece: &[u8]) -> Result<(), Gone> {
         // An empty piece would be the last chunk.
         while !piece.is_empty() {
-            let (taken, used) = reply.write(piece, self.send)?;
+            // The engine leaves too little room for the length of a chunk that fills the buffer, and then takes nothing.
+            let whole = piece.len().min(self.send.len().saturating_sub(CHUNK_FRAMING));
+            let (taken, used) = reply.write(piece.get(..whole).unwrap_or_default(), self.send)?;
+            if taken == 0 {
+                return Err(Gone::Lost);
+            }
             piece = piece.get(taken..).unwrap_or_default();
             self.socket.write_all(self.send.get(..used).unwrap_or_default()).await?;
         }
