@@ -3,13 +3,14 @@
 //! One kept `AF_UNIX` datagram socket; a missing `NOTIFY_SOCKET` makes every call a no-op. The watchdog is
 //! fed by the caller, and only while scrapes and commits make progress, so that a stuck loop is restarted.
 
+use core::fmt::Write as _;
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// The connection to the service manager, if there is one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Notify {
     socket: Option<UnixDatagram>,
     watchdog_ms: Option<u64>,
@@ -22,10 +23,7 @@ impl Notify {
     /// The variable is set but its socket cannot be reached.
     pub fn from_env() -> io::Result<Self> {
         let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-            return Ok(Self {
-                socket: None,
-                watchdog_ms: None,
-            });
+            return Ok(Self::default());
         };
         let bytes = path.as_bytes();
         let address = match bytes.strip_prefix(b"@") {
@@ -54,6 +52,19 @@ impl Notify {
     #[must_use]
     pub fn watchdog_interval_ms(&self) -> Option<u64> {
         self.watchdog_ms.map(|ms| (ms / 2).max(1))
+    }
+
+    /// Says that a reload has begun; `READY=1` ends it. `Type=notify-reload` wants the time with it.
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let mut state = heapless::String::<64>::new();
+        // 32 bytes and 20 digits at most.
+        let _ = write!(
+            state,
+            "RELOADING=1\nMONOTONIC_USEC={}",
+            now.tv_sec * 1_000_000 + now.tv_nsec / 1_000
+        );
+        self.send(&state);
     }
 
     /// Sends `state`, for example `READY=1` or `STATUS=...`.

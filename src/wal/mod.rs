@@ -67,7 +67,7 @@ pub use config::{
 };
 pub use counters::{Counters, Loss, Reason};
 pub use frame_coding::{FrameInfo, boot_key};
-pub use mount::format;
+pub use mount::{check_config, format};
 pub use reader::RingSource;
 pub use record::ClockSource;
 

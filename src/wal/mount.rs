@@ -738,6 +738,14 @@ fn check<S: Storage>(identity: &Identity, storage: &S, config: &RingConfig) -> R
             configured,
         });
     }
+    check_config(config, geometry)
+}
+
+/// Whether a ring of this geometry can work as `config` says: what a mount would refuse whatever is on the medium.
+///
+/// # Errors
+/// [`MountError::Config`].
+pub fn check_config(config: &RingConfig, geometry: &Geometry) -> Result<(), MountError> {
     if config.remotes.is_empty() {
         return Err(MountError::Config("remotes"));
     }

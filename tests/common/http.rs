@@ -47,7 +47,7 @@ pub fn try_request(address: SocketAddr, method: &str, path: &str, headers: &[(&s
         .nth(1)
         .and_then(|code| code.parse().ok())
         .ok_or_else(bad)?;
-    let (mut content_type, mut length) = (String::new(), None);
+    let (mut content_type, mut length, mut chunked) = (String::new(), None, false);
     loop {
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -59,12 +59,21 @@ pub fn try_request(address: SocketAddr, method: &str, path: &str, headers: &[(&s
         match name.to_ascii_lowercase().as_str() {
             "content-type" => value.trim().clone_into(&mut content_type),
             "content-length" => length = value.trim().parse::<usize>().ok(),
-            "transfer-encoding" => panic!("the status port sends whole answers: {line}"),
+            "transfer-encoding" => chunked = true,
             _ => {}
         }
     }
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body)?;
+    while chunked {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let length = usize::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
+        let mut piece = vec![0; length + 2];
+        reader.read_exact(&mut piece)?;
+        body.extend_from_slice(&piece[..length]);
+        chunked = length > 0;
+    }
     Ok(Answer {
         status,
         content_type,

@@ -75,6 +75,8 @@ pub enum BuildError {
         /// Bytes allowed.
         limit: usize,
     },
+    /// The ring cannot work as configured, whatever is on the medium: the field of the ring's settings.
+    Ring(&'static str),
     /// The ring's file cannot be opened or made.
     Open(OpenError),
     /// There is something else in it, or another ring.
@@ -94,7 +96,12 @@ impl BuildError {
     pub const fn is_configuration(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::Client { .. } | Self::Target { .. } | Self::Rule { .. } | Self::Memory { .. }
+            Self::Config(_)
+                | Self::Client { .. }
+                | Self::Target { .. }
+                | Self::Rule { .. }
+                | Self::Memory { .. }
+                | Self::Ring(_)
         )
     }
 }
@@ -111,6 +118,12 @@ impl fmt::Display for BuildError {
                 "tidegate.memory.limit is {limit} bytes, the plan needs {planned}: raise it, or lower what \
                  'tidegate check' lists"
             ),
+            Self::Ring("remotes") => f.write_str("remote_write: no receiver, at least one is needed"),
+            Self::Ring("segment_bytes") => f.write_str(
+                "tidegate.ring.segment_size: a segment must hold the names of all series: raise it, or lower \
+                 tidegate.memory.max_series",
+            ),
+            Self::Ring(field) => write!(f, "tidegate.ring: {field} is out of range"),
             Self::Open(error) => error.fmt(f),
             Self::Mount { path, error } => mount_text(f, path, error),
             Self::System(what, error) => write!(f, "{what}: {error}"),
@@ -288,7 +301,7 @@ impl Plan {
                 limit: memory.limit,
             });
         }
-        Ok(Self {
+        let plan = Self {
             config,
             targets,
             sizes,
@@ -296,7 +309,21 @@ impl Plan {
             phase_keys: phase_keys.into(),
             scrapers,
             remotes,
-        })
+        };
+        plan.check_ring()?;
+        Ok(plan)
+    }
+
+    /// What would keep the ring from being mounted is found before the old one is given up.
+    fn check_ring(&self) -> Result<(), BuildError> {
+        let settings = self.ring_config();
+        let geometry = settings
+            .geometry(Writing::Rewritable)
+            .ok_or(BuildError::Ring("geometry"))?;
+        match wal::check_config(&settings, &geometry) {
+            Err(MountError::Config(field)) => Err(BuildError::Ring(field)),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the ring, makes it if there is none, and joins everything.

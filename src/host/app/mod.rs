@@ -33,6 +33,7 @@ use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use build::{BuildError, Plan, Running};
 use clients::Factory;
+use core::cell::RefCell;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
 use shared::{Shared, SharedRef};
@@ -42,6 +43,10 @@ use std::io;
 
 /// Longest time that a stop waits for the receivers, milliseconds.
 pub const FLUSH_MS: u64 = 5_000;
+
+/// Longest time that a reload waits for scrapes in progress, milliseconds: targets at the edge answer in less, and one that
+/// hangs must not keep the others waiting.
+pub const FINISH_MS: u64 = 1_000;
 
 /// What `tidegate run` was told.
 #[derive(Clone, Debug)]
@@ -96,7 +101,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(|error| RunError::System("take signals", error))?;
     let executor = LocalExecutor::new();
     runtime::run(&executor, async {
-        let notify = Notify::from_env().map_err(|error| RunError::System("reach the service manager", error))?;
+        let notify = Notify::from_env().unwrap_or_else(|error| {
+            // Inherited from somewhere else, or gone: no reason not to scrape.
+            log::warn!(error:% = error; "service manager not reached");
+            Notify::default()
+        });
         let factory = factory();
         let mut lifecycle = Lifecycle::new(options.lifecycle);
         let mut plan = load(&options.config, &factory)?;
@@ -211,14 +220,16 @@ impl Generation<'_> {
         let clock = executor.spawn(clock::run(tasks.shared.clone(), trust, self.factory.tls.clone()));
         self.notify.send("READY=1\nSTATUS=scraping");
         let end = self.attend(&tasks.shared, signals, lifecycle).await?;
-        self.notify.send(if matches!(end, End::Stop) {
-            "STOPPING=1"
-        } else {
-            "RELOADING=1"
-        });
-        tasks.stop_scraping().await;
-        if matches!(end, End::Stop) {
-            tasks.flush().await;
+        match end {
+            End::Stop => {
+                self.notify.send("STOPPING=1");
+                tasks.stop_scraping().await;
+                tasks.flush().await;
+            }
+            End::Reload(_) => {
+                self.notify.reloading();
+                tasks.finish_scraping().await;
+            }
         }
         clock.cancel().await;
         close(&*tasks.end().await);
@@ -227,32 +238,47 @@ impl Generation<'_> {
 
     /// Serves the status port and the watchdog until a signal says what comes next.
     async fn attend(&self, shared: &SharedRef, signals: &mut Signals, lifecycle: &Lifecycle) -> Result<End, RunError> {
+        let next = RefCell::new(None);
+        let reload = || {
+            self.prepare(shared, lifecycle)
+                .map(|plan| *next.borrow_mut() = Some(plan))
+        };
         let watchdog = watchdog::run(shared, self.notify);
-        let serve = status::serve(shared, self.listener, lifecycle);
+        let serve = status::serve(shared, self.listener, lifecycle, &reload);
         let background = smol::future::or(watchdog, serve);
         let end = async {
             loop {
                 let signal = smol::future::or(async { signals.next().await.map(Some) }, async {
-                    lifecycle.reload_requested().await;
+                    lifecycle.accepted().await;
                     Ok(None)
                 });
                 match signal.await.map_err(|error| RunError::System("read signals", error))? {
                     Some(Signal::Terminate | Signal::Interrupt) => return Ok(End::Stop),
-                    Some(Signal::Hangup) | None => match load(&self.options.config, self.factory) {
-                        Ok(plan) => match self.acceptable(shared, &plan) {
-                            Ok(()) => {
-                                log::info!("configuration reloaded");
-                                lifecycle.answer(Ok(()));
-                                return Ok(End::Reload(Box::new(plan)));
-                            }
-                            Err(problem) => refuse(lifecycle, &problem),
-                        },
-                        Err(error) => refuse(lifecycle, &error.to_string()),
-                    },
+                    // Why it is refused is in the log by now.
+                    Some(Signal::Hangup) => drop(reload()),
+                    None => {}
+                }
+                if let Some(plan) = next.take() {
+                    return Ok(End::Reload(plan));
                 }
             }
         };
         smol::future::or(end, async { match background.await {} }).await
+    }
+
+    /// Loads and checks the configuration anew; nothing has changed if it is refused.
+    fn prepare(&self, shared: &Shared, lifecycle: &Lifecycle) -> Result<Box<Plan>, String> {
+        let plan = load(&self.options.config, self.factory)
+            .map_err(|error| error.to_string())
+            .and_then(|plan| self.acceptable(shared, &plan).map(|()| Box::new(plan)));
+        match &plan {
+            Ok(_) => log::info!("configuration reloaded"),
+            Err(problem) => {
+                log::error!(error = problem.as_str(); "configuration not reloaded; the one in force stays");
+            }
+        }
+        lifecycle.judged(plan.is_ok());
+        plan
     }
 
     /// What a reload cannot change.
@@ -268,11 +294,6 @@ impl Generation<'_> {
         }
         Ok(())
     }
-}
-
-fn refuse(lifecycle: &Lifecycle, problem: &str) {
-    log::error!(error = problem; "configuration not reloaded; the one in force stays");
-    lifecycle.answer(Err(problem));
 }
 
 /// The tasks that scrape, drain and commit.
@@ -308,6 +329,23 @@ impl Tasks {
     /// Ends scraping. A scrape in progress is given up: it is nobody's failure, so it leaves no frame.
     pub async fn stop_scraping(&mut self) {
         self.shared.stopping.set(true);
+        for scrape in self.scrapes.drain(..) {
+            scrape.cancel().await;
+        }
+    }
+
+    /// Ends scraping, after the scrapes in progress or after [`FINISH_MS`]; what is given up then is scraped again at once
+    /// by the next configuration.
+    pub async fn finish_scraping(&mut self) {
+        self.shared.stopping.set(true);
+        self.shared.stored.notify();
+        let scrapes = &mut self.scrapes;
+        let all = async {
+            for scrape in scrapes.iter_mut() {
+                scrape.await;
+            }
+        };
+        smol::future::or(all, sleep(now() + FINISH_MS)).await;
         for scrape in self.scrapes.drain(..) {
             scrape.cancel().await;
         }

@@ -37,6 +37,9 @@ pub async fn run(shared: SharedRef, turn: alloc::rc::Rc<Mutex<()>>, mut worker: 
 /// Waits for the next target; `None`: there will be none.
 async fn next_due(shared: &SharedRef) -> Option<Due> {
     loop {
+        if shared.stopping.get() {
+            return None;
+        }
         if let Some(due) = shared.agent.borrow_mut().due(now()) {
             return Some(due);
         }

@@ -1,6 +1,6 @@
 //! `/api/v1/...` in Prometheus' shapes, and the same for people as plain text.
 
-use super::json::Text;
+use super::json::{Escaped, Text};
 use super::{Lifecycle, process};
 use crate::host::app::shared::Shared;
 use crate::host::civil::Timestamp;
@@ -30,32 +30,56 @@ pub struct TargetFilter<'a> {
     pub pool: &'a str,
 }
 
-/// `/api/v1/targets`.
+/// Targets in one part of an answer: each has at most some 700 bytes of labels and as much of errors.
+const TARGETS_PER_PART: usize = 16;
+
+/// Part `part` of `/api/v1/targets`; whether there are more.
 ///
 /// # Errors
 /// `out` is full.
-pub fn targets(out: &mut impl Write, shared: &Shared, filter: TargetFilter<'_>) -> fmt::Result {
-    out.write_str("{\"status\":\"success\",\"data\":{\"activeTargets\":[")?;
-    let mut first = true;
-    let wanted = |job: &str| filter.pool.is_empty() || filter.pool == job;
-    for number in 0..shared.targets.active.len() {
-        let job = job_name(shared, shared.targets.active[number].job);
-        if filter.state != "dropped" && wanted(job) {
-            comma(out, &mut first)?;
-            active(out, shared, number, job)?;
+pub fn targets(out: &mut impl Write, shared: &Shared, filter: TargetFilter<'_>, part: u32) -> Result<bool, fmt::Error> {
+    let (active, dropped) = (&shared.targets.active, &shared.targets.dropped);
+    let wanted = |state: &str, job: usize| {
+        filter.state != state && (filter.pool.is_empty() || filter.pool == job_name(shared, job))
+    };
+    let active_wanted = |job| wanted("dropped", job);
+    let dropped_wanted = |job| wanted("active", job);
+    let from = part as usize * TARGETS_PER_PART;
+    let mut first = if from <= active.len() {
+        !active[..from].iter().any(|target| active_wanted(target.job))
+    } else {
+        let earlier = dropped.iter().take(from - active.len());
+        !earlier.into_iter().any(|target| dropped_wanted(target.job))
+    };
+    if part == 0 {
+        out.write_str("{\"status\":\"success\",\"data\":{\"activeTargets\":[")?;
+    }
+    for item in from..from + TARGETS_PER_PART {
+        if item == active.len() {
+            out.write_str("],\"droppedTargets\":[")?;
+            first = true;
+        }
+        if let Some(target) = active.get(item) {
+            if active_wanted(target.job) {
+                comma(out, &mut first)?;
+                active_target(out, shared, item, job_name(shared, target.job))?;
+            }
+        } else if let Some(target) = dropped.get(item - active.len()) {
+            if dropped_wanted(target.job) {
+                comma(out, &mut first)?;
+                out.write_str("{\"discoveredLabels\":")?;
+                object(out, &target.discovered)?;
+                write!(out, ",\"scrapePool\":{}}}", Text(job_name(shared, target.job)))?;
+            }
+        } else {
+            dropped_counts(out, shared)?;
+            return Ok(false);
         }
     }
-    out.write_str("],\"droppedTargets\":[")?;
-    let mut first = true;
-    for dropped in &shared.targets.dropped {
-        let job = job_name(shared, dropped.job);
-        if filter.state != "active" && wanted(job) {
-            comma(out, &mut first)?;
-            out.write_str("{\"discoveredLabels\":")?;
-            object(out, &dropped.discovered)?;
-            write!(out, ",\"scrapePool\":{}}}", Text(job))?;
-        }
-    }
+    Ok(true)
+}
+
+fn dropped_counts(out: &mut impl Write, shared: &Shared) -> fmt::Result {
     out.write_str("],\"droppedTargetCounts\":{")?;
     let mut first = true;
     for (job, count) in shared.targets.dropped_counts.iter().enumerate() {
@@ -81,7 +105,7 @@ fn job_name(shared: &Shared, job: usize) -> &str {
         .map_or("", |job| job.job_name.as_str())
 }
 
-fn active(out: &mut impl Write, shared: &Shared, number: usize, job: &str) -> fmt::Result {
+fn active_target(out: &mut impl Write, shared: &Shared, number: usize, job: &str) -> fmt::Result {
     let Some(target) = shared.target(number) else {
         return Ok(());
     };
@@ -129,14 +153,27 @@ fn active(out: &mut impl Write, shared: &Shared, number: usize, job: &str) -> fm
     )
 }
 
-/// `/api/v1/status/config`.
+/// Bytes of the configuration in one part of an answer; each may take six when escaped.
+const CONFIG_PER_PART: usize = 8 * 1024;
+
+/// Part `part` of `/api/v1/status/config`; whether there are more.
 ///
 /// # Errors
 /// `out` is full.
-pub fn config(out: &mut impl Write, shared: &Shared) -> fmt::Result {
+pub fn config(out: &mut impl Write, shared: &Shared, part: u32) -> Result<bool, fmt::Error> {
     let mut yaml = alloc::string::String::new();
     shared.config.write_yaml(&mut yaml)?;
-    writeln!(out, "{{\"status\":\"success\",\"data\":{{\"yaml\":{}}}}}", Text(yaml))
+    let from = part as usize * CONFIG_PER_PART;
+    let piece = yaml.get(yaml.ceil_char_boundary(from)..yaml.ceil_char_boundary(from + CONFIG_PER_PART));
+    if part == 0 {
+        out.write_str("{\"status\":\"success\",\"data\":{\"yaml\":\"")?;
+    }
+    write!(out, "{}", Escaped(piece.unwrap_or_default()))?;
+    let more = from + CONFIG_PER_PART < yaml.len();
+    if !more {
+        out.write_str("\"}}\n")?;
+    }
+    Ok(more)
 }
 
 /// `/api/v1/status/buildinfo`.

@@ -27,9 +27,16 @@ impl Write for Escape<'_, '_> {
 
 impl<T: Display> Display for Text<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_char('"')?;
-        write!(Escape(f), "{}", self.0)?;
-        f.write_char('"')
+        write!(f, "\"{}\"", Escaped(&self.0))
+    }
+}
+
+/// Displays any value as the inside of a JSON string, to be written in pieces.
+pub struct Escaped<T: Display>(pub T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(Escape(f), "{}", self.0)
     }
 }
 

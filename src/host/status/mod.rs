@@ -1,7 +1,7 @@
 //! The status port: `/metrics`, health, Prometheus' API shapes, and a page for people.
 //!
-//! Answers are written into one buffer of [`RESPONSE_BYTES`], allocated at start; one that does not fit is answered
-//! with 500. Nothing is ever changed through the port, except by `POST /-/reload` where `--web.enable-lifecycle` allows it.
+//! Answers are written into one buffer of [`RESPONSE_BYTES`], allocated at start; targets and configuration, which have no
+//! bound that is known, in parts. One that does not fit is answered with 500. Nothing is ever changed through the port, except by `POST /-/reload` where `--web.enable-lifecycle` allows it.
 
 pub mod api;
 pub mod exposition;
@@ -17,13 +17,14 @@ use crate::host::http::{self, Response, ServerConfig, ServerRequest};
 use crate::host::net::Listener;
 use crate::host::runtime::unix_now;
 use alloc::string::String;
+use alloc::vec::Vec;
 use api::TargetFilter;
-use core::cell::{Cell, RefCell};
+use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt::{self, Write as _};
 use exposition::TextFormat;
 
-/// Largest answer: `/metrics` and `/api/v1/targets` with 64 targets fit.
+/// Largest answer, or part of one: `/metrics` with 8 remotes and `/status` with 64 failing targets fit.
 pub const RESPONSE_BYTES: usize = 64 * 1024;
 
 /// Connections served at once.
@@ -35,10 +36,11 @@ pub struct Lifecycle {
     enabled: bool,
     loaded: Cell<UnixMillis>,
     successful: Cell<bool>,
-    requested: Event,
-    answered: Event,
-    problem: RefCell<Option<String>>,
+    accepted: Event,
 }
+
+/// Loads the configuration anew; the error is for people.
+pub type Reload<'a> = dyn Fn() -> Result<(), String> + 'a;
 
 impl Lifecycle {
     /// `enabled`: `POST /-/reload` is allowed.
@@ -49,9 +51,7 @@ impl Lifecycle {
             enabled,
             loaded: Cell::new(unix_now()),
             successful: Cell::new(true),
-            requested: Event::new(),
-            answered: Event::new(),
-            problem: RefCell::new(None),
+            accepted: Event::new(),
         }
     }
 
@@ -78,21 +78,24 @@ impl Lifecycle {
         self.loaded.set(now);
     }
 
-    /// Waits for a request to reload.
-    pub async fn reload_requested(&self) {
-        self.requested.after(self.requested.count()).await;
+    /// Waits until a reload asked for through the port is accepted.
+    pub async fn accepted(&self) {
+        self.accepted.after(self.accepted.count()).await;
     }
 
-    /// The reload has come to this.
-    pub fn answer(&self, result: Result<(), &str>) {
-        self.successful.set(result.is_ok());
-        *self.problem.borrow_mut() = result.err().map(String::from);
-        self.answered.notify();
+    /// Whether the new configuration was accepted.
+    pub fn judged(&self, accepted: bool) {
+        self.successful.set(accepted);
     }
 }
 
 /// Serves the port for as long as the configuration is in force; without a listener it waits for ever.
-pub async fn serve(shared: &SharedRef, listener: Option<&Listener>, lifecycle: &Lifecycle) -> Infallible {
+pub async fn serve(
+    shared: &SharedRef,
+    listener: Option<&Listener>,
+    lifecycle: &Lifecycle,
+    reload: &Reload<'_>,
+) -> Infallible {
     let Some(listener) = listener else {
         return core::future::pending().await;
     };
@@ -102,15 +105,21 @@ pub async fn serve(shared: &SharedRef, listener: Option<&Listener>, lifecycle: &
         response_bytes: RESPONSE_BYTES,
     };
     match http::serve(listener, config, &|request, reply| {
-        answer(shared, lifecycle, request, reply)
+        answer(shared, (lifecycle, reload), request, reply)
     })
     .await {}
 }
 
-fn answer(shared: &SharedRef, lifecycle: &Lifecycle, request: &ServerRequest<'_>, reply: &mut Response<'_>) {
+fn answer(
+    shared: &SharedRef,
+    (lifecycle, reload): (&Lifecycle, &Reload<'_>),
+    request: &ServerRequest<'_>,
+    reply: &mut Response<'_>,
+) {
     let written = match (request.method, request.path) {
-        (Method::Post, "/-/reload") => reload(lifecycle, reply),
+        (Method::Post, "/-/reload") => reload_now(lifecycle, reload, reply),
         (_, "/-/reload") => method_not_allowed(reply),
+        (_, path) if is_query(path) => unavailable(reply),
         (Method::Post, _) => method_not_allowed(reply),
         (_, path) => page(shared, lifecycle, request, path, reply),
     };
@@ -128,15 +137,23 @@ fn method_not_allowed(reply: &mut Response<'_>) -> fmt::Result {
     reply.write_str("Method Not Allowed\n")
 }
 
-fn reload(lifecycle: &Lifecycle, reply: &mut Response<'_>) -> fmt::Result {
+fn reload_now(lifecycle: &Lifecycle, reload: &Reload<'_>, reply: &mut Response<'_>) -> fmt::Result {
+    const PLAIN: &str = "text/plain; charset=utf-8";
     if !lifecycle.enabled {
-        begin(reply, 403, "text/plain; charset=utf-8");
+        begin(reply, 403, PLAIN);
         return reply.write_str("Lifecycle API is not enabled.\n");
     }
-    // The file is read by the main task in its next turn; how that went shows in /metrics and in the log.
-    lifecycle.requested.notify();
-    begin(reply, 200, "text/plain; charset=utf-8");
-    Ok(())
+    match reload() {
+        Ok(()) => {
+            begin(reply, 200, PLAIN);
+            lifecycle.accepted.notify();
+            Ok(())
+        }
+        Err(problem) => {
+            begin(reply, 500, PLAIN);
+            writeln!(reply, "failed to reload config: {problem}")
+        }
+    }
 }
 
 fn page(
@@ -173,14 +190,18 @@ fn page(
         "/api/v1/targets" => {
             begin(reply, 200, JSON);
             let filter = TargetFilter {
-                state: query(request.query, "state").unwrap_or("any"),
-                pool: query(request.query, "scrapePool").unwrap_or(""),
+                state: &query(request.query, "state"),
+                pool: &query(request.query, "scrapePool"),
             };
-            api::targets(reply, shared, filter)
+            let part = reply.part();
+            let more = api::targets(reply, shared, filter, part)?;
+            continued(reply, more)
         }
         "/api/v1/status/config" => {
             begin(reply, 200, JSON);
-            api::config(reply, shared)
+            let part = reply.part();
+            let more = api::config(reply, shared, part)?;
+            continued(reply, more)
         }
         "/api/v1/status/buildinfo" => {
             begin(reply, 200, JSON);
@@ -194,17 +215,6 @@ fn page(
             begin(reply, 200, JSON);
             api::flags(reply, lifecycle)
         }
-        "/api/v1/query"
-        | "/api/v1/query_range"
-        | "/api/v1/series"
-        | "/api/v1/labels"
-        | "/api/v1/rules"
-        | "/api/v1/alerts" => {
-            begin(reply, 422, JSON);
-            reply.write_str(
-                "{\"status\":\"error\",\"errorType\":\"execution\",\"error\":\"unavailable with Prometheus Agent\"}\n",
-            )
-        }
         _ => {
             begin(reply, 404, PLAIN);
             reply.write_str("404 page not found\n")
@@ -212,13 +222,65 @@ fn page(
     }
 }
 
-/// The value of `name` in a query string, as it stands.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| {
-        pair.split_once('=')
-            .filter(|(key, _)| *key == name)
-            .map(|(_, value)| value)
+fn continued(reply: &mut Response<'_>, more: bool) -> fmt::Result {
+    if more {
+        reply.call_again(reply.part() + 1);
+    }
+    Ok(())
+}
+
+/// Paths of Prometheus that need its database.
+fn is_query(path: &str) -> bool {
+    const PATHS: [&str; 13] = [
+        "query",
+        "query_range",
+        "query_exemplars",
+        "format_query",
+        "parse_query",
+        "series",
+        "labels",
+        "rules",
+        "alerts",
+        "alertmanagers",
+        "status/tsdb",
+        "status/tsdb/blocks",
+        "read",
+    ];
+    path.strip_prefix("/api/v1/").is_some_and(|path| {
+        PATHS.contains(&path)
+            || path.starts_with("admin/tsdb/")
+            || (path.starts_with("label/") && path.ends_with("/values"))
     })
+}
+
+fn unavailable(reply: &mut Response<'_>) -> fmt::Result {
+    begin(reply, 422, "application/json");
+    reply.write_str(
+        "{\"status\":\"error\",\"errorType\":\"execution\",\"error\":\"unavailable with Prometheus Agent\"}\n",
+    )
+}
+
+/// The value of `name` in a query string, decoded; empty when there is none.
+fn query(query: &str, name: &str) -> String {
+    let value = query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key == name).then_some(value)
+    });
+    let mut bytes = Vec::new();
+    let mut rest = value.unwrap_or_default().as_bytes().iter();
+    while let Some(&byte) = rest.next() {
+        let hex = |digits: &str| u8::from_str_radix(digits, 16).ok();
+        let escaped = match (byte, rest.as_slice()) {
+            (b'%', [high, low, ..]) => core::str::from_utf8(&[*high, *low]).ok().and_then(hex),
+            (b'+', _) => Some(b' '),
+            _ => None,
+        };
+        if byte == b'%' && escaped.is_some() {
+            rest.nth(1);
+        }
+        bytes.push(escaped.unwrap_or(byte));
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// The page for people: what `tidegate status` says, renewed every five seconds.
