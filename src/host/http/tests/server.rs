@@ -105,7 +105,7 @@ fn status_headers_and_empty_answers_are_sent() {
 fn long_answers_leave_in_parts() {
     with_handler(
         ServerConfig {
-            response_bytes: 1024,
+            response_bytes: 4096,
             ..ServerConfig::default()
         },
         hello,
