@@ -3,14 +3,14 @@
 mod common;
 
 use common::agent::{Agent, configure, run};
-use common::http::request;
+use common::http::{open, request};
 use common::json::Json;
 use common::receiver::Receiver;
 use common::target::{Refusing, Target};
 use common::{TempDir, wait_for};
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::io::Read as _;
+use std::net::Shutdown;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 use tidegate::exposition::{Event, Format, Parser, parse_series};
@@ -319,29 +319,27 @@ fn clients_that_misbehave_block_neither_the_port_nor_the_agent() {
     let setup = Setup::new();
     let mut agent = setup.start();
     let address = agent.address();
-    let mut silent: Vec<TcpStream> = Vec::new();
-    for bytes in [
+    let bytes = [
         &b""[..],
         b"GET /metr",
         b"\x16\x03\x01\x02\x00garbage\r\n\r\n",
         b"GET / HTTP/1.1\r\nx: ",
-    ] {
-        let mut stream = TcpStream::connect(address).expect("connected");
-        stream.write_all(bytes).expect("sent");
-        silent.push(stream);
-    }
-    let mut flood = TcpStream::connect(address).expect("connected");
-    // Refused at some point: what cannot be sent any more is of no interest.
-    let _ = flood.write_all(format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)).as_bytes());
+    ];
+    let silent = bytes.map(|bytes| open(address, bytes));
+    let flood = open(
+        address,
+        format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(1 << 20)).as_bytes(),
+    );
     let scrapes = setup.target.scrapes();
     wait_for("scrapes meanwhile", PATIENCE, || setup.target.scrapes() > scrapes + 5);
     drop(silent);
     drop(flood);
     assert_eq!(agent.get("/-/healthy").status, 200);
     // Half a connection still gets its answer.
-    let mut half = TcpStream::connect(address).expect("connected");
-    half.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        .expect("sent");
+    let mut half = open(
+        address,
+        b"GET /-/healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+    );
     half.shutdown(Shutdown::Write).expect("shut down");
     let mut answer = String::new();
     half.read_to_string(&mut answer).expect("answered");

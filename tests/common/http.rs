@@ -15,6 +15,18 @@ pub struct Answer {
     pub body: String,
 }
 
+/// A connection on which `bytes` have been sent.
+///
+/// # Panics
+/// There is none.
+pub fn open(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("option");
+    // What a server does not want to read any more is of no interest.
+    let _ = stream.write_all(bytes);
+    stream
+}
+
 /// GETs `path`.
 pub fn get(address: SocketAddr, path: &str) -> Answer {
     request(address, "GET", path, &[])
