@@ -317,9 +317,10 @@ impl Plan {
     /// What would keep the ring from being mounted is found before the old one is given up.
     fn check_ring(&self) -> Result<(), BuildError> {
         let settings = self.ring_config();
-        let geometry = settings
-            .geometry(Writing::Rewritable)
-            .ok_or(BuildError::Ring("geometry"))?;
+        // On a write-once medium a segment has one block less; whether it can be used at all is seen when it is opened.
+        let Some(geometry) = settings.geometry(wal::format::Medium::Rewritable) else {
+            return Ok(());
+        };
         match wal::check_config(&settings, &geometry) {
             Err(MountError::Config(field)) => Err(BuildError::Ring(field)),
             _ => Ok(()),
