@@ -7,10 +7,11 @@
 mod ring_support;
 
 use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tidegate::frame::FrameNo;
 use tidegate::wal::format::{Geometry, Medium};
+use tidegate::wal::inspect::{Event, Inspector};
 use tidegate::wal::storage::Storage;
 use tidegate::wal::testing::{Outcome, Ram};
 use tidegate::wal::{AppendError, Commit, CommitStep, Reason, Ring};
@@ -18,10 +19,12 @@ use tidegate::wal::{AppendError, Commit, CommitStep, Reason, Ring};
 /// What a run knows of itself, for judging an image cut from it.
 #[derive(Clone)]
 struct Known {
-    /// Every frame appended, by number.
+    /// Every frame ever appended, by number. One that was hidden by a torn block may come to light again.
     frames: BTreeMap<u64, Told>,
-    /// Frames below this were synced, unless dropped.
-    durable_to: u64,
+    /// Those that were synced, or read after a cut.
+    durable: BTreeSet<u64>,
+    /// Those appended since the last commit.
+    fresh: Vec<u64>,
     /// Frames below this may have been lapped.
     lapped_to: u64,
     /// Acknowledgement given, and the one that a sync has covered.
@@ -55,6 +58,7 @@ impl Explorer {
         let seed = self.seed;
         let mut world = World::new(self.rng.u64(..));
         world.now = known.frames.last_key_value().map_or(0, |(_, told)| told.time_ms) + 10_000;
+        let copy = image.clone();
         let mut ring = self.mount(image, &mut world, 2 + depth as u8);
         let ack = ring.acknowledged(0).0;
         assert!(
@@ -77,24 +81,26 @@ impl Explorer {
             );
             last = Some(told.number);
             let appended = known.frames.get(&told.number);
+            if Some(told) != appended {
+                dump(&copy);
+            }
             assert_eq!(Some(told), appended, "seed {seed}: frame {} is invented", told.number);
         }
         let numbers: Vec<u64> = read.iter().map(|told| told.number).collect();
-        for (&number, _) in known
-            .frames
-            .range(ack.max(known.lapped_to)..known.durable_to.max(ack.max(known.lapped_to)))
-        {
+        // What was acknowledged may have been overwritten by a block that would have said so and did not land.
+        let from = ack.max(known.lapped_to).max(known.acked);
+        for &number in known.durable.range(from..) {
             assert!(
-                numbers.binary_search(&number).is_ok(),
-                "seed {seed}: durable frame {number} is lost; durable to {}, lapped to {}, ack {ack}, read {numbers:?}",
-                known.durable_to,
+                numbers.binary_search(&number).is_ok() || dump(&copy),
+                "seed {seed}: durable frame {number} is lost; lapped to {}, ack {ack}, read {numbers:?}",
                 known.lapped_to
             );
         }
         // It goes on: what is written now survives the next cut.
         let mut after = Known {
-            frames: read.iter().map(|told| (told.number, told.clone())).collect(),
-            durable_to: last.map_or(0, |last| last + 1),
+            frames: known.frames.clone(),
+            durable: numbers.iter().copied().collect(),
+            fresh: Vec::new(),
             lapped_to: 0,
             // An acknowledgement that was given may come to light later, with the block that carries it.
             acked: known.acked,
@@ -110,16 +116,22 @@ impl Explorer {
         } else {
             ring.commit(&mut world.catalogue)
                 .unwrap_or_else(|error| panic!("seed {seed}: after a cut: {error}"));
-            after.durable_to = ring.next_frame().0;
+            after.durable.extend(after.fresh.drain(..));
             if ring.counters().loss(Reason::Lapped).frames > lapped {
                 after.lapped_to = self.first_left(&mut ring, &world, ack);
             }
             let number = 200;
             let ram = ring.into_storage().crash(&[], 1);
+            let second = ram.clone();
             let mut ring = self.mount(ram, &mut world, number);
             let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(ack));
-            for (number, told) in after.frames.range(after.lapped_to..) {
+            for number in after.durable.range(after.lapped_to.max(known.acked)..) {
+                let told = &after.frames[number];
                 let found = read.iter().find(|read| read.number == *number);
+                if found.is_none() {
+                    dump(&copy);
+                    dump(&second);
+                }
                 assert_eq!(
                     found,
                     Some(told),
@@ -142,6 +154,7 @@ impl Explorer {
                 told.number = number.0;
                 told.unix_ms = ring.unix_ms(told.time_ms);
                 known.frames.insert(number.0, told);
+                known.fresh.push(number.0);
             }
             Err(AppendError::StagingFull) => {}
             Err(error) => panic!("seed {}: {error}", self.seed),
@@ -165,7 +178,7 @@ impl Explorer {
             let result = ring.storage_mut().sync();
             ring.synced(result);
         }
-        known.durable_to = to;
+        known.durable.extend(known.fresh.drain(..));
         known.acked_durable = ring.acknowledged(0).0;
         self.cut(ring.storage().clone(), known, 0, true);
     }
@@ -200,7 +213,8 @@ impl Explorer {
         let mut ring = self.mount(ram, &mut world, 1);
         let mut known = Known {
             frames: BTreeMap::new(),
-            durable_to: 0,
+            durable: BTreeSet::new(),
+            fresh: Vec::new(),
             lapped_to: 0,
             acked: 0,
             acked_durable: 0,
@@ -210,14 +224,16 @@ impl Explorer {
                 self.append(&mut ring, &mut world, &mut known);
             }
             if self.rng.u8(0..4) == 0 {
-                known.acked = self.rng.u64(known.acked..=known.durable_to.max(known.acked));
+                let durable = known.durable.last().map_or(0, |last| last + 1);
+                known.acked = self.rng.u64(known.acked..=durable.max(known.acked));
                 ring.acknowledge(0, FrameNo(known.acked));
             }
             if self.rng.u8(0..4) == 0 {
                 ring.cut();
             }
-            if faults && self.rng.u8(0..3) == 0 {
-                let storage = ring.storage_mut();
+            let storage = ring.storage_mut();
+            let over = storage.fail_to == u64::MAX || storage.changes >= storage.fail_to;
+            if faults && over && self.rng.u8(0..3) == 0 {
                 storage.fail_from = storage.changes + self.rng.u64(0..3);
                 storage.fail_to = storage.fail_from + self.rng.u64(1..3);
             }
@@ -238,8 +254,26 @@ impl Explorer {
     }
 }
 
+/// Shows an image that failed; false.
+fn dump(ram: &Ram) -> bool {
+    let mut inspector = Inspector::open(ram.clone(), None).expect("it was mounted");
+    let summary = inspector.survey(|slot, event| match event {
+        Event::Dict(_) | Event::Target(_) => {}
+        Event::Frame(frame) => eprintln!("slot {slot}:   frame {}", frame.number.0),
+        event => eprintln!("slot {slot}: {event:?}"),
+    });
+    eprintln!("{summary:?}");
+    false
+}
+
+/// A number from the environment: longer runs, and other seeds, than every change gets.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().expect("a number"))
+}
+
 fn explore(medium: Medium, faults: bool, first_seed: u64) -> u64 {
-    let until = Instant::now() + Duration::from_secs(9);
+    let until = Instant::now() + Duration::from_secs(number("TIDEGATE_EXPLORE_SECONDS", 9));
+    let first_seed = first_seed + number("TIDEGATE_EXPLORE_SEED", 0);
     let mut states = 0;
     for seed in first_seed.. {
         let geometry = match seed % 3 {

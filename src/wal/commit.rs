@@ -2,29 +2,24 @@
 //!
 //! A commit is one or more rounds. A round is control blocks (segment header, definitions) and staged blocks; nothing
 //! of it is forgotten before its sync. After an error the whole round is written again behind, with the same stream
-//! offsets, three times in all; then the next slot is opened (the first round of a segment is written again in
-//! place, or not at all on write-once media).
+//! offsets, three times in all; then the next slot is opened. The first round of a segment, and one for which the segment
+//! has no room, is written again in place, on write-once media not at all.
 //!
 //! # Invariants
 //!
 //! - A slot is opened only between rounds: everything before it is synced.
-//! - A block index is used once per segment, whatever became of the write; only a segment's first round may be repeated
-//!   in place, with the same bytes.
+//! - A block index is used once per segment, whatever became of the write; it may only be repeated in place with the
+//!   same bytes, before its sync.
 //! - Definitions precede the frames that need them in the stream.
 
-use super::config::{Commit, CommitError, CommitStep, WhenFull};
+use super::config::{Commit, CommitError, CommitStep};
 use super::counters::{Loss, Reason};
-use super::dictionary::{DictHead, put_entry};
-use super::format::{BlockHeader, EraseHeader, MAJOR, MINOR, Medium, block_seed, flag};
-use super::frame_coding::Tally;
-use super::record::{self, Ack, Clock, SegmentHeader, SliceSink, Start, Target, UNKNOWN_MS, kind};
-use super::segment::Item;
-use super::slots::{Slot, State};
+use super::format::{BlockHeader, Medium, block_seed, flag};
+use super::record::{self, Ack, Clock, UNKNOWN_MS, kind};
 use super::storage::Storage;
-use super::{DEGRADED_LAP_MS, Ring, boot_key};
+use super::{DEGRADED_LAP_MS, Ring};
 use crate::catalogue::Catalogue;
 use crate::frame::{FrameNo, Full};
-use crate::sample::{SeriesRef, TargetRef};
 use serde::Serialize;
 
 /// Times a round is written in one slot.
@@ -77,13 +72,15 @@ pub(crate) struct Round {
     /// Staged blocks written and not yet synced.
     staged: usize,
     attempts: u8,
-    failed_slots: u8,
+    /// Block index at which it was last written.
+    from: u32,
+    pub(crate) failed_slots: u8,
     /// A block of control records is to be written whatever else there is.
-    control_due: bool,
+    pub(crate) control_due: bool,
     clean: bool,
     ack: FrameNo,
     /// Dictionary records before the round.
-    dictionary: u16,
+    pub(crate) dictionary: u16,
 }
 
 impl Round {
@@ -281,7 +278,7 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn clock_record(&self) -> Clock {
+    pub(crate) fn clock_record(&self) -> Clock {
         let now = self.boot.now.0;
         Clock {
             boot: self.boot_key,
@@ -411,6 +408,7 @@ impl<S: Storage> Ring<S> {
         let control = self.control.first()..self.control.end();
         let staged = self.staging.first()..self.staging.first() + self.round.staged as u64;
         self.round.phase = Phase::Written;
+        self.round.from = self.head.map_or(0, |head| head.index);
         for (serial, of_control) in control.map(|serial| (serial, true)).chain(staged.map(|s| (s, false))) {
             if !self.write_block(serial, of_control) {
                 self.counters.write_errors += 1;
@@ -453,23 +451,21 @@ impl<S: Storage> Ring<S> {
     /// Writes the round again behind the failed one; false when the slot has no room for it, or had its chances.
     fn write_again(&mut self) -> bool {
         self.round.attempts += 1;
-        let blocks = self.control.len() + self.round.staged;
-        let slot = self.flash.geometry.blocks_per_slot as usize;
-        let room = self.head.map_or(0, |head| slot.saturating_sub(head.index as usize));
-        if let Some(head) = &mut self.head
-            && head.opening == Opening::First
-        {
-            // A segment's header is looked for in its first block only. Nothing of the segment is needed yet and the bytes
-            // are the same: where that is possible they go to the same place.
-            let again = self.flash.geometry.medium == Medium::Rewritable && self.round.attempts < ATTEMPTS;
-            if again {
-                head.index = self.flash.geometry.first_block();
-                self.write_round();
-            }
-            return again;
-        }
-        if self.round.attempts >= ATTEMPTS || blocks > room {
+        let rewritable = self.flash.geometry.medium == Medium::Rewritable;
+        let blocks = (self.control.len() + self.round.staged) as u32;
+        let Some(head) = &mut self.head else { return false };
+        let first = head.opening == Opening::First;
+        let room = self.flash.geometry.blocks_per_slot.saturating_sub(head.index);
+        if self.round.attempts >= ATTEMPTS {
             return false;
+        }
+        if first || blocks > room {
+            // A segment's header is looked for in its first block only; and at the end of a segment there is no elsewhere. The
+            // bytes are the same and nothing durable is among them, so where the medium allows they go to the same place.
+            if !rewritable {
+                return false;
+            }
+            head.index = self.round.from;
         }
         self.write_round();
         true
@@ -533,419 +529,10 @@ impl<S: Storage> Ring<S> {
         }
         self.drop_staged((end - first) as usize);
     }
-
-    /// Opens the next slot that can be written.
-    fn open_next(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
-        for _ in 0..self.flash.geometry.slots {
-            let seq = self.slots.last_seq + 1;
-            let slot = self.slots.slot_of(seq);
-            if self.flash.storage.is_bad(slot) {
-                self.slots.last_seq = seq;
-                self.slots.set(
-                    slot,
-                    Slot {
-                        state: State::Bad,
-                        ..Slot::default()
-                    },
-                );
-                continue;
-            }
-            if self.holds_unacknowledged(slot) {
-                if self.config.when_full == WhenFull::Stop {
-                    self.stopped = true;
-                    return Err(CommitError::Full);
-                }
-                // A medium that fails must not cost what is still readable on it.
-                if self.round.failed_slots > 0 {
-                    if self.now < self.lap_after {
-                        self.degraded_since = Some(self.now);
-                        return Err(CommitError::Degraded);
-                    }
-                    self.lap_after = self.now + DEGRADED_LAP_MS;
-                }
-                self.lap(slot);
-            }
-            self.slots.last_seq = seq;
-            self.slots.set(slot, Slot::default());
-            if self.prepare(slot).is_err() {
-                self.counters.write_errors += 1;
-                continue;
-            }
-            self.outdo(slot, seq);
-            catalogue.mark_all_dirty();
-            self.counters.segments_opened += 1;
-            self.head = Some(Head {
-                seq,
-                slot,
-                index: self.flash.geometry.first_block(),
-                offset: 0,
-                dictionary: 0,
-                opening: Opening::First,
-                dictionary_done: false,
-                has_frames: false,
-            });
-            return Ok(());
-        }
-        self.degraded_since = Some(self.now);
-        Err(CommitError::Degraded)
-    }
-
-    /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
-    /// seen by mount. A higher epoch keeps them from continuing what is written now.
-    fn outdo(&mut self, slot: u32, seq: u64) {
-        let spare = &mut self.spare;
-        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
-        spare.stream.rewind();
-        if spare.index.newest_ack().is_some() && spare.index.seq == seq as u32 {
-            self.epoch = self.epoch.max(spare.index.epoch().wrapping_add(1));
-        }
-    }
-
-    fn holds_unacknowledged(&self, slot: u32) -> bool {
-        let info = self.slots.get(slot);
-        matches!(info.state, State::Segment | State::Headless | State::Foreign)
-            && self.slots.end_of(info.seq, self.flash_next) > self.min_ack().max(self.lapped_to)
-    }
-
-    /// Erases a slot of a write-once medium and writes its header.
-    fn prepare(&mut self, slot: u32) -> Result<(), S::Error> {
-        if self.flash.geometry.medium == Medium::Rewritable {
-            return self.flash.storage.erase(slot);
-        }
-        self.spare.stream.rewind();
-        let block = &mut self.spare.stream.block;
-        let at = self.flash.geometry.block(slot, 0);
-        let worn = match self.flash.storage.read(at, block) {
-            Ok(()) => EraseHeader::parse(block).map_or(0, |header| header.erase_count),
-            Err(_) => 0,
-        };
-        self.counters.slots_erased += 1;
-        self.flash.storage.erase(slot)?;
-        let header = EraseHeader {
-            uuid: self.flash.uuid,
-            geometry: self.flash.geometry,
-            slot,
-            erase_count: worn.saturating_add(1),
-        };
-        header.emit(block);
-        self.flash.storage.write(at, block)
-    }
-
-    /// Counts the unacknowledged frames of a slot that is about to be overwritten.
-    fn lap(&mut self, slot: u32) {
-        let info = self.slots.get(slot);
-        let next = self.slots.segments_from(info.seq + 1).next().map(|(_, next)| next);
-        let (end, end_prior) = next.map_or((self.flash_next, self.flash_next), |next| {
-            (next.first_frame, next.prior)
-        });
-        let from = self.min_ack().max(self.lapped_to);
-        let counted = self.missing_to.0;
-        let mut loss = Loss::default();
-        let (mut expected, mut missing) = (from.max(info.first_frame), 0);
-        let average = self.samples_per_frame();
-        let spare = &mut self.spare;
-        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
-        spare.stream.rewind();
-        let mut tally = Tally::default();
-        while info.state == State::Segment && spare.index.seq == info.seq as u32 {
-            match spare
-                .stream
-                .next(&mut self.flash, &spare.index, &mut self.scratch.record)
-            {
-                Item::Record { kind: kind::START, len } => {
-                    if let Ok(start) = record::parse::<Start>(&self.scratch.record[..len]) {
-                        self.boots
-                            .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
-                        missing += start.prior.saturating_sub(expected.0.max(counted));
-                        expected = expected.max(FrameNo(start.frame_no));
-                        tally.start(&start);
-                    }
-                }
-                Item::Record { kind: kind::CLOCK, len } => {
-                    if let Ok(clock) = record::parse::<Clock>(&self.scratch.record[..len]) {
-                        self.boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source);
-                    }
-                }
-                Item::Record { kind: kind::FRAME, len } => {
-                    if let Ok(frame) = tally.frame(&self.scratch.record[..len])
-                        && frame.number >= expected
-                    {
-                        let samples = frame.samples.map_or(average, u64::from);
-                        loss.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
-                        expected = FrameNo(frame.number.0 + 1);
-                    }
-                }
-                Item::Record { .. } | Item::Restart { .. } => {}
-                Item::TooLarge { .. } => tally.forget(),
-                Item::End => break,
-            }
-        }
-        missing += end_prior.0.saturating_sub(expected.0.max(counted));
-        loss.frames += missing;
-        loss.samples += missing.saturating_mul(average);
-        if loss.frames > 0 {
-            self.lose(Reason::Lapped, from.0, end.0.saturating_sub(1), &loss);
-            self.counters.dropped_segments += 1;
-        }
-        self.lapped_to = self.lapped_to.max(end);
-    }
-
-    /// Control records of the round: segment header, START, acknowledgements, definitions.
-    /// Whether every definition that the staged blocks need is written or among them.
-    fn build_control(&mut self, catalogue: &mut Catalogue, staged_left: bool) -> bool {
-        self.control.drop_front(usize::MAX);
-        let Some(head) = self.head else { return false };
-        self.round.dictionary = head.dictionary;
-        let defines = staged_left && self.undefined(catalogue, 0).is_some();
-        let first = self.staging.first_frame().unwrap_or(self.next);
-        let time = self.staging.time_of(first).unwrap_or(self.now.0);
-        if head.opening == Opening::First {
-            self.put_segment_header(&head, first);
-        }
-        let alone = defines || !staged_left;
-        if head.opening == Opening::First || (head.opening != Opening::No && alone) {
-            let start = self.start(first, time);
-            self.put_control(kind::START, &start);
-        }
-        if head.opening == Opening::First || self.round.control_due {
-            for place in 0..self.remotes.len() {
-                let remote = &mut self.remotes[place];
-                remote.persisted = remote.acknowledged;
-                let ack = Ack {
-                    remote: remote.config.id,
-                    frame_no: remote.acknowledged.0,
-                };
-                self.put_control(kind::ACK, &ack);
-            }
-        }
-        if self.round.control_due {
-            self.put_notes();
-            self.round.control_due = false;
-        }
-        staged_left && self.put_definitions(catalogue)
-    }
-
-    /// CLOCK and DROP when no frames are written.
-    fn put_notes(&mut self) {
-        if self.clock_pending {
-            let clock = self.clock_record();
-            self.put_control(kind::CLOCK, &clock);
-            self.clock_pending = false;
-        }
-        for place in 0..self.pending_losses.len() {
-            if let Some(loss) = self.pending_losses[place].take() {
-                self.put_control(kind::DROP, &loss);
-            }
-        }
-    }
-
-    fn put_segment_header(&mut self, head: &Head, first: FrameNo) {
-        let geometry = self.flash.geometry;
-        let prior = self.prior(first);
-        let wall_ms = self.unix_ms(self.now.0).unwrap_or(0);
-        let info = Slot {
-            state: State::Segment,
-            seq: head.seq,
-            first_frame: first,
-            prior,
-            frames: self.flash_frames,
-            samples: self.flash_samples,
-            wall_ms,
-        };
-        self.slots.set(head.slot, info);
-        let (tail_seq, _) = self.slots.in_use(self.min_ack(), self.flash_next);
-        let header = SegmentHeader {
-            major: MAJOR,
-            minor: MINOR,
-            uuid: self.flash.uuid,
-            seq: head.seq,
-            slots: geometry.slots,
-            log2_block: geometry.block_bytes.trailing_zeros() as u8,
-            log2_segment: geometry.segment_bytes().trailing_zeros() as u8,
-            slot: head.slot,
-            tail_seq,
-            frame_no: first.0,
-            dropped_samples: self.ledger().iter().map(|loss| loss.samples).sum(),
-            dropped_segments: self.counters.dropped_segments,
-            config_crc: self.config.config_crc,
-            codec: self.config.codec as u8,
-            ack: self.min_ack().0,
-            prior: prior.0,
-            tail_frame: self.lapped_to.max(self.min_ack()).0,
-            counted_frame: self.missing_to.0,
-            frames: self.flash_frames,
-            samples: self.flash_samples,
-            wall_ms,
-            max_series: self.config.max_series as u32,
-            losses: self.ledger(),
-        };
-        // The header has the rest of the ledger.
-        self.pending_losses = [None; Loss::REASONS];
-        self.put_control(kind::SEGMENT, &header);
-    }
-
-    /// The losses without those in DROP records that will stand behind the header.
-    fn ledger(&self) -> [Loss; Loss::REASONS] {
-        let mut losses = self.counters.losses;
-        if let Some((_, staged)) = &self.staged_losses {
-            for (loss, staged) in losses.iter_mut().zip(staged) {
-                loss.frames = loss.frames.saturating_sub(staged.frames);
-                loss.samples = loss.samples.saturating_sub(staged.samples);
-            }
-        }
-        losses
-    }
-
-    /// Control records other than definitions are few and small: the pool, sized by mount, always takes them.
-    fn put_control<T: Serialize>(&mut self, kind: u8, value: &T) {
-        let control = &mut self.control;
-        let _ = put(value, |bytes| control.put(kind, bytes, None, FrameNo(0), FrameNo(0)));
-    }
-
-    /// The first series from `from` on whose definition this segment needs and has not; or a target.
-    fn undefined(&self, catalogue: &Catalogue, from: usize) -> Option<Undefined> {
-        if from == 0
-            && let Some(target) = catalogue.next_dirty_target(0)
-        {
-            return Some(Undefined::Target(target));
-        }
-        let whole = self.head.is_some_and(|head| !head.dictionary_done);
-        let mut at = from;
-        while let Some(series) = catalogue.next_dirty(at) {
-            if whole || self.needed.has(usize::from(series.0)) {
-                return Some(Undefined::Series(series));
-            }
-            at = usize::from(series.0) + 1;
-        }
-        None
-    }
-
-    /// As many definitions as the control blocks take. They count as written: if the round fails for good, the next segment
-    /// begins with all of them.
-    fn put_definitions(&mut self, catalogue: &mut Catalogue) -> bool {
-        let mut from = 0;
-        while let Some(undefined) = self.undefined(catalogue, from) {
-            let written = match undefined {
-                Undefined::Target(target) => {
-                    let body = catalogue.target_body(target);
-                    let index = target.0;
-                    let (control, raw) = (&mut self.control, &mut self.scratch.raw);
-                    let record = postcard::to_slice(&Target { index, body }, raw);
-                    let put = record.map(|bytes| control.put(kind::TARGET, bytes, None, FrameNo(0), FrameNo(0)));
-                    if matches!(put, Ok(Err(_))) && !self.control.is_empty() {
-                        false
-                    } else {
-                        catalogue.mark_target_clean(target);
-                        self.note_definition();
-                        true
-                    }
-                }
-                Undefined::Series(series) => {
-                    from = usize::from(series.0);
-                    self.put_dict(series, catalogue)
-                }
-            };
-            if !written {
-                return false;
-            }
-        }
-        if let Some(head) = &mut self.head {
-            head.dictionary_done = true;
-        }
-        true
-    }
-
-    /// A dictionary record was put.
-    fn note_definition(&mut self) {
-        let Some(head) = &mut self.head else { return };
-        head.dictionary = head.dictionary.wrapping_add(1);
-    }
-
-    /// One DICT record from `first` on; false when the control blocks are full.
-    fn put_dict(&mut self, first: SeriesRef, catalogue: &mut Catalogue) -> bool {
-        let Some(target) = catalogue.target_of(first) else {
-            // No longer a series: nothing refers to it.
-            catalogue.mark_clean(first);
-            return true;
-        };
-        let space = self.control.space().saturating_sub(DICT_OVERHEAD);
-        let limit = space.min(self.scratch.raw.len());
-        let (count, raw_len) = self.gather(first, target, limit, catalogue);
-        if count == 0 {
-            if self.control.is_empty() {
-                // Cannot be: the pool takes the longest text. Were it otherwise, one series would hold up the ring.
-                catalogue.mark_clean(first);
-                self.unneed(first, catalogue);
-                return true;
-            }
-            return false;
-        }
-        let scratch = &mut self.scratch;
-        let raw = &scratch.raw[..raw_len];
-        let packed = scratch.compress.as_mut().and_then(|codec| {
-            let len = codec.compress(raw, &mut scratch.packed)?;
-            (len < raw_len).then_some((codec.method(), len))
-        });
-        let head = DictHead {
-            target,
-            first: first.0,
-            count,
-            method: packed.map_or(0, |(method, _)| method),
-            raw_len,
-            packed: packed.map_or(raw, |(_, len)| &scratch.packed[..len]),
-        };
-        let mut sink = SliceSink::new(&mut scratch.record);
-        if head.emit(&mut sink).is_err() {
-            return false;
-        }
-        let control = &mut self.control;
-        if control
-            .put(kind::DICT, sink.written(), None, FrameNo(0), FrameNo(0))
-            .is_err()
-        {
-            return false;
-        }
-        for index in first.0..first.0 + count {
-            catalogue.mark_clean(SeriesRef(index));
-            self.unneed(SeriesRef(index), catalogue);
-        }
-        self.note_definition();
-        true
-    }
-
-    /// Codes consecutive undefined series of `target` from `first` on into the raw buffer, up to `limit` bytes.
-    fn gather(&mut self, first: SeriesRef, target: TargetRef, limit: usize, catalogue: &Catalogue) -> (u16, usize) {
-        let whole = self.head.is_some_and(|head| !head.dictionary_done);
-        let mut sink = SliceSink::new(&mut self.scratch.raw[..limit]);
-        let (mut before, mut count, mut len) = (None, 0u16, 0);
-        for index in first.0..crate::limits::MAX_SERIES as u16 {
-            let series = SeriesRef(index);
-            let wanted = catalogue.is_dirty(series) && (whole || self.needed.has(usize::from(index)));
-            let (Some(text), true) = (
-                catalogue.text(series),
-                wanted && catalogue.target_of(series) == Some(target),
-            ) else {
-                break;
-            };
-            if put_entry(&mut sink, before, text, catalogue.kind(series)).is_err() {
-                break;
-            }
-            (before, count, len) = (Some(text), count + 1, sink.len());
-        }
-        (count, len)
-    }
-}
-
-/// Bytes of a DICT record around its entries, at most.
-const DICT_OVERHEAD: usize = 1 + 5 + 1 + 3 + 3 + 1 + 5;
-
-enum Undefined {
-    Target(TargetRef),
-    Series(SeriesRef),
 }
 
 /// Encodes a control record's payload and hands it on.
-fn put<T: Serialize>(value: &T, to: impl FnOnce(&[u8]) -> Result<(), Full>) -> Result<(), Full> {
+pub(crate) fn put<T: Serialize>(value: &T, to: impl FnOnce(&[u8]) -> Result<(), Full>) -> Result<(), Full> {
     let mut buffer = [0; record::MAX_CONTROL_BYTES];
     let bytes = postcard::to_slice(value, &mut buffer).map_err(|_| Full {
         limit: record::MAX_CONTROL_BYTES,

@@ -13,7 +13,7 @@ use super::format::{
     BlockHeader, EraseHeader, Fault, Geometry, KNOWN_INCOMPAT, MAJOR, Medium, SUPERBLOCK_BYTES, Superblock,
 };
 use super::frame_coding::{FrameInfo, Tally};
-use super::mount::identify;
+use super::identity::identify;
 use super::record::{self, Ack, Clock, Drop, RecordFault, SegmentHeader, Start, Target, kind};
 use super::segment::{Dictionary, DictionaryCheck, Flash, Index, Item, Stream, Unreadable};
 use super::storage::{Storage, SuperblockCopy};

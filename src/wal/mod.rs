@@ -26,8 +26,8 @@
 //! # Limits and memory
 //!
 //! [`format::Geometry`] has the limits. Everything is allocated by [`Ring::mount`]: [`Ring::ram_bytes`] adds it up. Per
-//! series the writer takes 19 bytes (codec state 17, layout 2) and a bit, each reader 19 and its own catalogue (about 42 and
-//! the text); each side 11 KB of codec tables with TC1. Each reader also takes one block and 12 bytes per block of a slot.
+//! series the writer takes 21 bytes (codec state 19, layout 2) and a bit, each reader 21 and its own catalogue (about 42 and
+//! the text); each side 3.6 KB of codec tables with TC1. Each reader also takes one block and 12 bytes per block of a slot.
 //!
 //! # When things go wrong
 //!
@@ -40,17 +40,20 @@
 mod boots;
 mod commit;
 mod config;
+mod control;
 pub mod counters;
 pub mod dictionary;
 pub mod format;
 mod frame_coding;
 #[cfg(test)]
 mod golden;
+mod identity;
 pub mod inspect;
 
 mod mount;
 mod reader;
 pub mod record;
+mod rotate;
 mod segment;
 mod slots;
 mod staging;
@@ -67,7 +70,8 @@ pub use config::{
 };
 pub use counters::{Counters, Loss, Reason};
 pub use frame_coding::{FrameInfo, boot_key};
-pub use mount::{check_config, format};
+pub use identity::format;
+pub use mount::check_config;
 pub use reader::RingSource;
 pub use record::ClockSource;
 

@@ -13,7 +13,7 @@
 //!
 //! # Limits and memory
 //!
-//! Per reader one block, 12 bytes per block of a slot, a codec, 19 bytes per series and a catalogue. Entering a segment
+//! Per reader one block, 12 bytes per block of a slot, a codec, 21 bytes per series and a catalogue. Entering a segment
 //! reads it twice (checksums and chunk starts), going through it once more.
 
 use super::config::RingConfig;

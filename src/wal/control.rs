@@ -1,0 +1,274 @@
+//! Control blocks: what stands in front of the frames of a round.
+//!
+//! Segment header, START, acknowledgements, and the definitions of series and targets that the staged frames need. Definitions
+//! that do not fit the control blocks at once take several rounds; the frames wait for the last of them.
+//!
+//! The blocks are a small [`Staging`](super::staging::Staging) of their own, sized by mount so that the longest text fits.
+
+use super::Ring;
+use super::commit::{Head, Opening, put};
+use super::counters::Loss;
+use super::dictionary::{DictHead, put_entry};
+use super::format::{MAJOR, MINOR};
+use super::record::{Ack, SegmentHeader, SliceSink, Target, kind};
+use super::slots::{Slot, State};
+use super::storage::Storage;
+use crate::catalogue::Catalogue;
+use crate::frame::FrameNo;
+use crate::sample::{SeriesRef, TargetRef};
+use serde::Serialize;
+
+impl<S: Storage> Ring<S> {
+    /// Control records of the round: segment header, START, acknowledgements, definitions.
+    /// Whether every definition that the staged blocks need is written or among them.
+    pub(crate) fn build_control(&mut self, catalogue: &mut Catalogue, staged_left: bool) -> bool {
+        self.control.drop_front(usize::MAX);
+        let Some(head) = self.head else { return false };
+        self.round.dictionary = head.dictionary;
+        let defines = staged_left && self.undefined(catalogue, 0).is_some();
+        let first = self.staging.first_frame().unwrap_or(self.next);
+        let time = self.staging.time_of(first).unwrap_or(self.now.0);
+        if head.opening == Opening::First {
+            self.put_segment_header(&head, first);
+        }
+        let alone = defines || !staged_left;
+        if head.opening == Opening::First || (head.opening != Opening::No && alone) {
+            let start = self.start(first, time);
+            self.put_control(kind::START, &start);
+        }
+        if head.opening == Opening::First || self.round.control_due {
+            for place in 0..self.remotes.len() {
+                let remote = &mut self.remotes[place];
+                remote.persisted = remote.acknowledged;
+                let ack = Ack {
+                    remote: remote.config.id,
+                    frame_no: remote.acknowledged.0,
+                };
+                self.put_control(kind::ACK, &ack);
+            }
+        }
+        if self.round.control_due {
+            self.put_notes();
+            self.round.control_due = false;
+        }
+        staged_left && self.put_definitions(catalogue)
+    }
+
+    /// CLOCK and DROP when no frames are written.
+    fn put_notes(&mut self) {
+        if self.clock_pending {
+            let clock = self.clock_record();
+            self.put_control(kind::CLOCK, &clock);
+            self.clock_pending = false;
+        }
+        for place in 0..self.pending_losses.len() {
+            if let Some(loss) = self.pending_losses[place].take() {
+                self.put_control(kind::DROP, &loss);
+            }
+        }
+    }
+
+    fn put_segment_header(&mut self, head: &Head, first: FrameNo) {
+        let geometry = self.flash.geometry;
+        let prior = self.prior(first);
+        let wall_ms = self.unix_ms(self.now.0).unwrap_or(0);
+        let info = Slot {
+            state: State::Segment,
+            seq: head.seq,
+            first_frame: first,
+            prior,
+            frames: self.flash_frames,
+            samples: self.flash_samples,
+            wall_ms,
+        };
+        self.slots.set(head.slot, info);
+        let (tail_seq, _) = self.slots.in_use(self.min_ack(), self.flash_next);
+        let header = SegmentHeader {
+            major: MAJOR,
+            minor: MINOR,
+            uuid: self.flash.uuid,
+            seq: head.seq,
+            slots: geometry.slots,
+            log2_block: geometry.block_bytes.trailing_zeros() as u8,
+            log2_segment: geometry.segment_bytes().trailing_zeros() as u8,
+            slot: head.slot,
+            tail_seq,
+            frame_no: first.0,
+            dropped_samples: self.ledger().iter().map(|loss| loss.samples).sum(),
+            dropped_segments: self.counters.dropped_segments,
+            config_crc: self.config.config_crc,
+            codec: self.config.codec as u8,
+            ack: self.min_ack().0,
+            prior: prior.0,
+            tail_frame: self.lapped_to.max(self.min_ack()).0,
+            counted_frame: self.missing_to.0,
+            frames: self.flash_frames,
+            samples: self.flash_samples,
+            wall_ms,
+            max_series: self.config.max_series as u32,
+            losses: self.ledger(),
+        };
+        // The header has the rest of the ledger.
+        self.pending_losses = [None; Loss::REASONS];
+        self.put_control(kind::SEGMENT, &header);
+    }
+
+    /// The losses without those in DROP records that will stand behind the header.
+    fn ledger(&self) -> [Loss; Loss::REASONS] {
+        let mut losses = self.counters.losses;
+        if let Some((_, staged)) = &self.staged_losses {
+            for (loss, staged) in losses.iter_mut().zip(staged) {
+                loss.frames = loss.frames.saturating_sub(staged.frames);
+                loss.samples = loss.samples.saturating_sub(staged.samples);
+            }
+        }
+        losses
+    }
+
+    /// Control records other than definitions are few and small: the pool, sized by mount, always takes them.
+    fn put_control<T: Serialize>(&mut self, kind: u8, value: &T) {
+        let control = &mut self.control;
+        let _ = put(value, |bytes| control.put(kind, bytes, None, FrameNo(0), FrameNo(0)));
+    }
+
+    /// The first series from `from` on whose definition this segment needs and has not; or a target.
+    fn undefined(&self, catalogue: &Catalogue, from: usize) -> Option<Undefined> {
+        if from == 0
+            && let Some(target) = catalogue.next_dirty_target(0)
+        {
+            return Some(Undefined::Target(target));
+        }
+        let whole = self.head.is_some_and(|head| !head.dictionary_done);
+        let mut at = from;
+        while let Some(series) = catalogue.next_dirty(at) {
+            if whole || self.needed.has(usize::from(series.0)) {
+                return Some(Undefined::Series(series));
+            }
+            at = usize::from(series.0) + 1;
+        }
+        None
+    }
+
+    /// As many definitions as the control blocks take. They count as written: if the round fails for good, the next segment
+    /// begins with all of them.
+    fn put_definitions(&mut self, catalogue: &mut Catalogue) -> bool {
+        let mut from = 0;
+        while let Some(undefined) = self.undefined(catalogue, from) {
+            let written = match undefined {
+                Undefined::Target(target) => {
+                    let body = catalogue.target_body(target);
+                    let index = target.0;
+                    let (control, raw) = (&mut self.control, &mut self.scratch.raw);
+                    let record = postcard::to_slice(&Target { index, body }, raw);
+                    let put = record.map(|bytes| control.put(kind::TARGET, bytes, None, FrameNo(0), FrameNo(0)));
+                    if matches!(put, Ok(Err(_))) && !self.control.is_empty() {
+                        false
+                    } else {
+                        catalogue.mark_target_clean(target);
+                        self.note_definition();
+                        true
+                    }
+                }
+                Undefined::Series(series) => {
+                    from = usize::from(series.0);
+                    self.put_dict(series, catalogue)
+                }
+            };
+            if !written {
+                return false;
+            }
+        }
+        if let Some(head) = &mut self.head {
+            head.dictionary_done = true;
+        }
+        true
+    }
+
+    /// A dictionary record was put.
+    fn note_definition(&mut self) {
+        let Some(head) = &mut self.head else { return };
+        head.dictionary = head.dictionary.wrapping_add(1);
+    }
+
+    /// One DICT record from `first` on; false when the control blocks are full.
+    fn put_dict(&mut self, first: SeriesRef, catalogue: &mut Catalogue) -> bool {
+        let Some(target) = catalogue.target_of(first) else {
+            // No longer a series: nothing refers to it.
+            catalogue.mark_clean(first);
+            return true;
+        };
+        let space = self.control.space().saturating_sub(DICT_OVERHEAD);
+        let limit = space.min(self.scratch.raw.len());
+        let (count, raw_len) = self.gather(first, target, limit, catalogue);
+        if count == 0 {
+            if self.control.is_empty() {
+                // Cannot be: the pool takes the longest text. Were it otherwise, one series would hold up the ring.
+                catalogue.mark_clean(first);
+                self.unneed(first, catalogue);
+                return true;
+            }
+            return false;
+        }
+        let scratch = &mut self.scratch;
+        let raw = &scratch.raw[..raw_len];
+        let packed = scratch.compress.as_mut().and_then(|codec| {
+            let len = codec.compress(raw, &mut scratch.packed)?;
+            (len < raw_len).then_some((codec.method(), len))
+        });
+        let head = DictHead {
+            target,
+            first: first.0,
+            count,
+            method: packed.map_or(0, |(method, _)| method),
+            raw_len,
+            packed: packed.map_or(raw, |(_, len)| &scratch.packed[..len]),
+        };
+        let mut sink = SliceSink::new(&mut scratch.record);
+        if head.emit(&mut sink).is_err() {
+            return false;
+        }
+        let control = &mut self.control;
+        if control
+            .put(kind::DICT, sink.written(), None, FrameNo(0), FrameNo(0))
+            .is_err()
+        {
+            return false;
+        }
+        for index in first.0..first.0 + count {
+            catalogue.mark_clean(SeriesRef(index));
+            self.unneed(SeriesRef(index), catalogue);
+        }
+        self.note_definition();
+        true
+    }
+
+    /// Codes consecutive undefined series of `target` from `first` on into the raw buffer, up to `limit` bytes.
+    fn gather(&mut self, first: SeriesRef, target: TargetRef, limit: usize, catalogue: &Catalogue) -> (u16, usize) {
+        let whole = self.head.is_some_and(|head| !head.dictionary_done);
+        let mut sink = SliceSink::new(&mut self.scratch.raw[..limit]);
+        let (mut before, mut count, mut len) = (None, 0u16, 0);
+        for index in first.0..crate::limits::MAX_SERIES as u16 {
+            let series = SeriesRef(index);
+            let wanted = catalogue.is_dirty(series) && (whole || self.needed.has(usize::from(index)));
+            let (Some(text), true) = (
+                catalogue.text(series),
+                wanted && catalogue.target_of(series) == Some(target),
+            ) else {
+                break;
+            };
+            if put_entry(&mut sink, before, text, catalogue.kind(series)).is_err() {
+                break;
+            }
+            (before, count, len) = (Some(text), count + 1, sink.len());
+        }
+        (count, len)
+    }
+}
+
+/// Bytes of a DICT record around its entries, at most.
+const DICT_OVERHEAD: usize = 1 + 5 + 1 + 3 + 3 + 1 + 5;
+
+enum Undefined {
+    Target(TargetRef),
+    Series(SeriesRef),
+}

@@ -1,0 +1,174 @@
+//! Opening the next slot: passing over bad ones, giving up the oldest segment, erasing.
+//!
+//! What is given up is read once more, without its values, and counted frame by frame.
+
+use super::commit::{Head, Opening};
+use super::config::{CommitError, WhenFull};
+use super::counters::{Loss, Reason};
+use super::format::{EraseHeader, Medium};
+use super::frame_coding::Tally;
+use super::record::{self, Clock, Start, kind};
+use super::segment::Item;
+use super::slots::{Slot, State};
+use super::storage::Storage;
+use super::{DEGRADED_LAP_MS, Ring, boot_key};
+use crate::catalogue::Catalogue;
+use crate::frame::FrameNo;
+
+impl<S: Storage> Ring<S> {
+    /// Opens the next slot that can be written.
+    pub(crate) fn open_next(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
+        for _ in 0..self.flash.geometry.slots {
+            let seq = self.slots.last_seq + 1;
+            let slot = self.slots.slot_of(seq);
+            if self.flash.storage.is_bad(slot) {
+                self.slots.last_seq = seq;
+                self.slots.set(
+                    slot,
+                    Slot {
+                        state: State::Bad,
+                        ..Slot::default()
+                    },
+                );
+                continue;
+            }
+            if self.holds_unacknowledged(slot) {
+                if self.config.when_full == WhenFull::Stop {
+                    self.stopped = true;
+                    return Err(CommitError::Full);
+                }
+                // A medium that fails must not cost what is still readable on it.
+                if self.round.failed_slots > 0 {
+                    if self.now < self.lap_after {
+                        self.degraded_since = Some(self.now);
+                        return Err(CommitError::Degraded);
+                    }
+                    self.lap_after = self.now + DEGRADED_LAP_MS;
+                }
+                self.lap(slot);
+            }
+            self.slots.last_seq = seq;
+            self.slots.set(slot, Slot::default());
+            if self.prepare(slot).is_err() {
+                self.counters.write_errors += 1;
+                continue;
+            }
+            self.outdo(slot, seq);
+            catalogue.mark_all_dirty();
+            self.counters.segments_opened += 1;
+            self.head = Some(Head {
+                seq,
+                slot,
+                index: self.flash.geometry.first_block(),
+                offset: 0,
+                dictionary: 0,
+                opening: Opening::First,
+                dictionary_done: false,
+                has_frames: false,
+            });
+            return Ok(());
+        }
+        self.degraded_since = Some(self.now);
+        Err(CommitError::Degraded)
+    }
+
+    /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
+    /// seen by mount. A higher epoch keeps them from continuing what is written now.
+    fn outdo(&mut self, slot: u32, seq: u64) {
+        let spare = &mut self.spare;
+        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
+        spare.stream.rewind();
+        if spare.index.newest_ack().is_some() && spare.index.seq == seq as u32 {
+            self.epoch = self.epoch.max(spare.index.epoch().wrapping_add(1));
+        }
+    }
+
+    fn holds_unacknowledged(&self, slot: u32) -> bool {
+        let info = self.slots.get(slot);
+        matches!(info.state, State::Segment | State::Headless | State::Foreign)
+            && self.slots.end_of(info.seq, self.flash_next) > self.min_ack().max(self.lapped_to)
+    }
+
+    /// Erases a slot of a write-once medium and writes its header.
+    fn prepare(&mut self, slot: u32) -> Result<(), S::Error> {
+        if self.flash.geometry.medium == Medium::Rewritable {
+            return self.flash.storage.erase(slot);
+        }
+        self.spare.stream.rewind();
+        let block = &mut self.spare.stream.block;
+        let at = self.flash.geometry.block(slot, 0);
+        let worn = match self.flash.storage.read(at, block) {
+            Ok(()) => EraseHeader::parse(block).map_or(0, |header| header.erase_count),
+            Err(_) => 0,
+        };
+        self.counters.slots_erased += 1;
+        self.flash.storage.erase(slot)?;
+        let header = EraseHeader {
+            uuid: self.flash.uuid,
+            geometry: self.flash.geometry,
+            slot,
+            erase_count: worn.saturating_add(1),
+        };
+        header.emit(block);
+        self.flash.storage.write(at, block)
+    }
+
+    /// Counts the unacknowledged frames of a slot that is about to be overwritten.
+    fn lap(&mut self, slot: u32) {
+        let info = self.slots.get(slot);
+        let next = self.slots.segments_from(info.seq + 1).next().map(|(_, next)| next);
+        let (end, end_prior) = next.map_or((self.flash_next, self.flash_next), |next| {
+            (next.first_frame, next.prior)
+        });
+        let from = self.min_ack().max(self.lapped_to);
+        let counted = self.missing_to.0;
+        let mut loss = Loss::default();
+        let (mut expected, mut missing) = (from.max(info.first_frame), 0);
+        let average = self.samples_per_frame();
+        let spare = &mut self.spare;
+        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
+        spare.stream.rewind();
+        let mut tally = Tally::default();
+        while info.state == State::Segment && spare.index.seq == info.seq as u32 {
+            match spare
+                .stream
+                .next(&mut self.flash, &spare.index, &mut self.scratch.record)
+            {
+                Item::Record { kind: kind::START, len } => {
+                    if let Ok(start) = record::parse::<Start>(&self.scratch.record[..len]) {
+                        self.boots
+                            .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
+                        missing += start.prior.saturating_sub(expected.0.max(counted));
+                        expected = expected.max(FrameNo(start.frame_no));
+                        tally.start(&start);
+                    }
+                }
+                Item::Record { kind: kind::CLOCK, len } => {
+                    if let Ok(clock) = record::parse::<Clock>(&self.scratch.record[..len]) {
+                        self.boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source);
+                    }
+                }
+                Item::Record { kind: kind::FRAME, len } => {
+                    if let Ok(frame) = tally.frame(&self.scratch.record[..len])
+                        && frame.number >= expected
+                    {
+                        let samples = frame.samples.map_or(average, u64::from);
+                        loss.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
+                        expected = FrameNo(frame.number.0 + 1);
+                    }
+                }
+                Item::Record { .. } | Item::Restart { .. } => {}
+                Item::TooLarge { .. } => tally.forget(),
+                Item::End => break,
+            }
+        }
+        missing += end_prior.0.saturating_sub(expected.0.max(counted));
+        loss.frames += missing;
+        loss.samples += missing.saturating_mul(average);
+        if loss.frames > 0 {
+            self.lose(Reason::Lapped, from.0, end.0.saturating_sub(1), &loss);
+            self.counters.dropped_segments += 1;
+        }
+        self.lapped_to = self.lapped_to.max(end);
+    }
+}
