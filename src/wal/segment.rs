@@ -432,3 +432,179 @@ impl DictionaryCheck {
         self.count = self.count.wrapping_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::testing::Ram;
+
+    const UUID: [u8; 16] = [9; 16];
+    const SLOT: u32 = 1;
+
+    /// A slot with these blocks: index, flags, seq, epoch, stream offset, payload.
+    fn slot(blocks: &[(u16, u8, u32, u32, u32, &[u8])]) -> Flash<Ram> {
+        let geometry = Geometry {
+            block_bytes: 256,
+            blocks_per_slot: 8,
+            slots: 3,
+            medium: Medium::Rewritable,
+        };
+        let mut storage = Ram::new(geometry, 1);
+        for &(index, flags, seq, epoch, stream_offset, payload) in blocks {
+            let mut block = [0; 256];
+            block[BLOCK_HEADER_BYTES..][..payload.len()].copy_from_slice(payload);
+            let header = BlockHeader {
+                flags,
+                seq,
+                index,
+                used: payload.len() as u16,
+                first_record: 0,
+                dictionary: 0,
+                ack: 0,
+                stream_offset,
+                epoch,
+            };
+            header.emit(&mut block, block_seed(&UUID, SLOT));
+            storage.write(geometry.block(SLOT, index.into()), &block).unwrap();
+        }
+        Flash {
+            storage,
+            geometry,
+            uuid: UUID,
+            read_errors: 0,
+            blocks_read: 0,
+        }
+    }
+
+    /// First byte of each record's payload, in reading order.
+    fn read(blocks: &[(u16, u8, u32, u32, u32, &[u8])]) -> Vec<u8> {
+        let mut flash = slot(blocks);
+        let mut index = Index::new(&flash.geometry);
+        let mut stream = Stream::new(&flash.geometry);
+        index.scan(&mut flash, SLOT, &mut stream.block);
+        let (mut scratch, mut found) = ([0; 64], Vec::new());
+        loop {
+            match stream.next(&mut flash, &index, &mut scratch) {
+                Item::Record { .. } => found.push(scratch[0]),
+                Item::End => return found,
+                _ => {}
+            }
+        }
+    }
+
+    const SYNC: u8 = flag::SYNC;
+    const RESUME: u8 = flag::RESUME;
+
+    #[test]
+    fn blocks_are_read_by_epoch_and_offset_wherever_they_stand() {
+        assert_eq!(
+            read(&[
+                (3, SYNC, 7, 1, 0, &[5, 1, 1]),
+                (1, 0, 7, 1, 3, &[5, 1, 2]),
+                (0, RESUME, 7, 2, 0, &[5, 1, 3]),
+            ]),
+            [1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_matching_offset_of_another_epoch_does_not_continue() {
+        assert_eq!(
+            read(&[(0, SYNC, 7, 1, 0, &[5, 1, 1]), (1, 0, 7, 2, 3, &[5, 1, 2])]),
+            [1]
+        );
+        // Nor does it complete a record.
+        assert_eq!(
+            read(&[(0, SYNC, 7, 1, 0, &[5, 1, 1, 5, 2]), (1, 0, 7, 2, 5, &[8, 8])]),
+            [1]
+        );
+    }
+
+    #[test]
+    fn a_gap_is_passed_over_to_the_next_restart() {
+        assert_eq!(
+            read(&[
+                (0, SYNC, 7, 1, 0, &[5, 1, 1]),
+                (2, 0, 7, 1, 6, &[5, 1, 3]),
+                (3, SYNC, 7, 1, 9, &[5, 1, 4]),
+                (4, 0, 7, 1, 12, &[5, 1, 5]),
+            ]),
+            [1, 4, 5]
+        );
+        assert_eq!(read(&[(0, 0, 7, 1, 0, &[5, 1, 1])]), []);
+    }
+
+    #[test]
+    fn copies_count_once_and_older_laps_not_at_all() {
+        assert_eq!(
+            read(&[
+                (0, SYNC, 7, 1, 0, &[5, 1, 1]),
+                (1, 0, 7, 1, 3, &[5, 1, 2]),
+                (2, 0, 7, 1, 3, &[5, 1, 2]),
+                (3, 0, 7, 1, 6, &[5, 1, 3]),
+                (4, 0, 4, 1, 9, &[5, 1, 9]),
+            ]),
+            [1, 2, 3]
+        );
+    }
+
+    #[test]
+    fn a_record_spans_blocks_and_is_not_seen_without_its_end() {
+        let whole = [
+            (0, SYNC, 7, 1, 0, &[5, 0x83][..]),
+            (1, 0, 7, 1, 2, &[0, 7][..]),
+            (2, 0, 7, 1, 4, &[8, 9, 5, 1, 6][..]),
+        ];
+        assert_eq!(read(&whole), [7, 6]);
+        assert_eq!(read(&whole[..2]), []);
+        assert_eq!(read(&[whole[0], whole[2]]), []);
+    }
+
+    #[test]
+    fn more_blocks_in_the_index_let_the_stream_go_on() {
+        let mut flash = slot(&[(0, SYNC, 7, 1, 0, &[5, 1, 1, 5, 2, 2])]);
+        let mut index = Index::new(&flash.geometry);
+        let mut stream = Stream::new(&flash.geometry);
+        index.scan(&mut flash, SLOT, &mut stream.block);
+        let mut scratch = [0; 64];
+        assert!(matches!(
+            stream.next(&mut flash, &index, &mut scratch),
+            Item::Restart { .. }
+        ));
+        assert!(matches!(
+            stream.next(&mut flash, &index, &mut scratch),
+            Item::Record { .. }
+        ));
+        assert_eq!(stream.next(&mut flash, &index, &mut scratch), Item::End);
+        // The end of the record begun, in a block behind a copy of the first.
+        let more = slot(&[
+            (0, SYNC, 7, 1, 0, &[5, 1, 1, 5, 2, 2]),
+            (1, SYNC, 7, 1, 0, &[5, 1, 1, 5, 2, 2]),
+            (2, 0, 7, 1, 6, &[3]),
+        ]);
+        flash.storage = more.storage;
+        let key = stream.key(&index);
+        index.extend(&mut flash, &mut [0; 256]);
+        stream.refresh(&index, key);
+        assert_eq!(
+            stream.next(&mut flash, &index, &mut scratch),
+            Item::Record { kind: 5, len: 2 }
+        );
+        assert_eq!(scratch[..2], [2, 3]);
+    }
+
+    #[test]
+    fn a_missing_definition_spoils_the_dictionary_until_it_begins_anew() {
+        let mut check = DictionaryCheck::default();
+        assert_eq!(check.restart(flag::FIRST, 0), Dictionary::Anew);
+        check.record();
+        assert_eq!(check.restart(SYNC, 1), Dictionary::Kept);
+        assert!(!check.broken);
+        check.restart(SYNC, 2);
+        check.record();
+        check.restart(SYNC, 2);
+        assert!(check.broken);
+        assert_eq!(check.restart(RESUME | flag::NEW_DICTIONARY, 0), Dictionary::Anew);
+        assert!(!check.broken);
+    }
+}
