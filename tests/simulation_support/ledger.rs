@@ -1,0 +1,215 @@
+//! What was scraped, and the judgement over what became of it.
+
+use super::receiver::Sent;
+use super::target::Item;
+use std::collections::{BTreeSet, HashMap};
+
+/// One finished scrape.
+#[derive(Clone, Debug)]
+pub struct Told {
+    pub target: u8,
+    /// Which of the machine's boots.
+    pub boot: usize,
+    /// Boot time of the scrape.
+    pub time_ms: u64,
+    /// World time at which its frame was handed over.
+    pub at: u64,
+    /// Samples, staleness markers, synthetic series.
+    pub items: Vec<Item>,
+    /// Samples alone: what the ring counts.
+    pub samples: u64,
+    /// The ring took it.
+    pub stored: bool,
+}
+
+/// A loss of power, or the end of a process without its last commit.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// World time.
+    pub at: u64,
+    /// Frames handed over since may be gone.
+    pub safe_until: u64,
+}
+
+/// What a remote was given, for the judgement.
+#[derive(Debug, Default)]
+pub struct Account {
+    pub stored: Vec<Sent>,
+    /// Given up by the sender after an answer.
+    pub refused: Vec<Sent>,
+}
+
+/// What became of everything, for one remote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Items (samples, markers, synthetic) there is proof of.
+    pub delivered: u64,
+    /// Arrived more than once.
+    pub repeated: u64,
+    /// Given up by the sender and not there.
+    pub refused: u64,
+    /// In frames of which nothing arrived, not counting those below.
+    pub lost: u64,
+    pub lost_frames: u64,
+    /// Samples of `lost`, as the ring counts them.
+    pub lost_samples: u64,
+    /// Not yet committed at a loss of power.
+    pub cut: u64,
+    pub cut_frames: u64,
+    /// Of frames that arrived in part, without a reason seen.
+    pub partial: u64,
+}
+
+/// Everything scraped.
+#[derive(Default)]
+pub struct Ledger {
+    pub frames: Vec<Told>,
+    pub cuts: Vec<Cut>,
+    /// Per boot: offsets that the agent was told.
+    pub offsets: Vec<Vec<i64>>,
+    values: HashMap<u64, (usize, usize)>,
+}
+
+impl Ledger {
+    /// The number that the next scrape carries as its duration.
+    pub fn next_duration(&self) -> u32 {
+        self.frames.len() as u32 + 1
+    }
+
+    pub fn add(&mut self, told: Told) {
+        let frame = self.frames.len();
+        for (place, item) in told.items.iter().enumerate().filter(|(_, item)| item.unique) {
+            let before = self.values.insert(item.bits, (frame, place));
+            assert!(before.is_none(), "a value was given out twice");
+        }
+        self.frames.push(told);
+    }
+
+    /// Finds out what every arrived sample is; panics at what was invented or bent.
+    pub fn judge(&self, account: &Account, may_regress: bool) -> Verdict {
+        let times = self.times(account);
+        let mut arrived: Vec<Vec<u32>> = self.frames.iter().map(|frame| vec![0; frame.items.len()]).collect();
+        let mut newest: HashMap<&str, i64> = HashMap::new();
+        let mut verdict = Verdict::default();
+        for sent in &account.stored {
+            let (frame, place) = self.identify(sent, &times);
+            self.check_time(frame, sent, may_regress);
+            let count = &mut arrived[frame][place];
+            *count += 1;
+            let newest = newest.entry(&sent.series).or_insert(i64::MIN);
+            if *count > 1 {
+                verdict.repeated += 1;
+            } else {
+                verdict.delivered += 1;
+                assert!(
+                    sent.unix_ms > *newest || may_regress,
+                    "out of order: {sent:?} after {newest}"
+                );
+            }
+            *newest = (*newest).max(sent.unix_ms);
+        }
+        let mut refused: BTreeSet<(usize, usize)> = BTreeSet::new();
+        for sent in &account.refused {
+            refused.extend(self.try_identify(sent, &times));
+        }
+        for (number, told) in self.frames.iter().enumerate() {
+            self.settle(told, number, &arrived[number], &refused, &mut verdict);
+        }
+        verdict
+    }
+
+    fn settle(
+        &self,
+        told: &Told,
+        number: usize,
+        arrived: &[u32],
+        refused: &BTreeSet<(usize, usize)>,
+        to: &mut Verdict,
+    ) {
+        let is_refused = |place: usize| refused.contains(&(number, place));
+        let missing = (0..arrived.len()).filter(|&place| arrived[place] == 0 && !is_refused(place));
+        let missing = missing.count() as u64;
+        to.refused += (0..arrived.len())
+            .filter(|&place| arrived[place] == 0 && is_refused(place))
+            .count() as u64;
+        if missing == 0 {
+            return;
+        }
+        if missing < arrived.len() as u64 {
+            to.partial += missing;
+            return;
+        }
+        let cut = |cut: &Cut| told.at <= cut.at && told.at > cut.safe_until;
+        if told.stored && self.cuts.iter().any(cut) {
+            to.cut += missing;
+            to.cut_frames += 1;
+        } else {
+            to.lost += missing;
+            to.lost_frames += 1;
+            to.lost_samples += told.samples;
+        }
+    }
+
+    /// Which frame each target's samples of one time belong to: its scrape duration says so.
+    fn times(&self, account: &Account) -> HashMap<(String, i64), usize> {
+        let mut times = HashMap::new();
+        for sent in account.stored.iter().chain(&account.refused) {
+            if !sent.series.starts_with("__name__=scrape_duration_seconds;") {
+                continue;
+            }
+            let found = self.values.get(&sent.bits);
+            let &(frame, _) = found.unwrap_or_else(|| panic!("invented: {sent:?}"));
+            let before = times.insert((instance(&sent.series), sent.unix_ms), frame);
+            assert!(
+                before.is_none_or(|before| before == frame),
+                "two scrapes of one target at one time: {sent:?}"
+            );
+        }
+        times
+    }
+
+    fn identify(&self, sent: &Sent, times: &HashMap<(String, i64), usize>) -> (usize, usize) {
+        self.try_identify(sent, times)
+            .unwrap_or_else(|| panic!("invented: {sent:?}"))
+    }
+
+    fn try_identify(&self, sent: &Sent, times: &HashMap<(String, i64), usize>) -> Option<(usize, usize)> {
+        if let Some(&(frame, place)) = self.values.get(&sent.bits) {
+            let item = &self.frames[frame].items[place];
+            if item.series == *sent.series {
+                if let Some(explicit) = item.explicit {
+                    assert_eq!(sent.unix_ms, explicit, "{sent:?}");
+                }
+                return Some((frame, place));
+            }
+        }
+        let &frame = times.get(&(instance(&sent.series), sent.unix_ms))?;
+        let mut items = self.frames[frame].items.iter();
+        let place = items.position(|item| item.series == *sent.series && item.bits == sent.bits)?;
+        Some((frame, place))
+    }
+
+    fn check_time(&self, frame: usize, sent: &Sent, may_regress: bool) {
+        let told = &self.frames[frame];
+        let dated = told
+            .items
+            .iter()
+            .any(|item| item.explicit == Some(sent.unix_ms) && item.series == *sent.series);
+        let offsets = &self.offsets[told.boot];
+        let stepped = offsets.windows(2).any(|pair| pair[1] < pair[0]);
+        let exact = offsets
+            .iter()
+            .any(|offset| told.time_ms as i64 + offset == sent.unix_ms);
+        assert!(
+            dated || exact || stepped || may_regress,
+            "{sent:?} of a scrape at {} of boot {}, offsets {offsets:?}",
+            told.time_ms,
+            told.boot
+        );
+    }
+}
+
+fn instance(series: &str) -> String {
+    let part = series.split(';').find(|part| part.starts_with("instance="));
+    part.unwrap_or_default().to_owned()
+}
