@@ -105,6 +105,10 @@ impl<S: Storage> Ring<S> {
             .remotes
             .iter()
             .fold(ring.next, |next, remote| next.max(remote.acknowledged));
+        // So are those of frames in segments given up after write errors: they were written in part, and the head does not
+        // tell of them.
+        let given_up = ring.slots.segments_from(0).map(|(_, slot)| slot.first_frame).max();
+        ring.next = ring.next.max(given_up.unwrap_or_default());
         if report.segments + report.headless_slots + report.foreign_segments > 0 {
             ring.next = FrameNo(ring.next.0 + FRAME_NO_SKIP);
         }
