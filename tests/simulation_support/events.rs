@@ -188,7 +188,7 @@ impl World {
             match action {
                 Action::Send => {
                     let request = process.agent.request(remote).expect("asked for");
-                    let reply = receiver.handle(request.body, request.protocol, unix_ms, &mut self.random);
+                    let reply = receiver.handle(request.body, request.protocol, unix_ms);
                     process.waiting[remote] = Some(Waiting {
                         ends: self.now + reply.after_ms,
                         outcome: reply.outcome,
@@ -245,8 +245,15 @@ impl World {
         let process = self.process.as_mut().expect("running");
         match process.agent.commit_step(what) {
             Ok(CommitStep::NeedSync) => process.syncing = Some((self.now + delay, what)),
-            Ok(CommitStep::Done) => {}
-            Err(_) => self.storage_trouble = Some(self.now),
+            Ok(CommitStep::Done) => {
+                let ram = process.agent.ring().storage();
+                if what == Commit::All && ram.changes < ram.fail_from {
+                    self.storage_trouble = None;
+                }
+            }
+            Err(_) => {
+                self.storage_trouble.get_or_insert(self.now);
+            }
         }
     }
 
@@ -257,7 +264,7 @@ impl World {
         };
         let result = process.agent.ring_mut().storage_mut().sync();
         if result.is_err() {
-            self.storage_trouble = Some(self.now);
+            self.storage_trouble.get_or_insert(self.now);
         }
         process.agent.synced(result);
         self.commit_step(what);

@@ -36,11 +36,11 @@ impl World {
     /// Frames not committed are gone; none of them may be older than the commit interval.
     pub(super) fn interrupt(&mut self) {
         let slack = self.setup.commit_interval_ms + u64::from(self.setup.interval_ms) + self.setup.sync_ms * 4;
-        // A medium in trouble takes nothing: what it did not take since is gone too.
-        let trouble = self.storage_trouble.take().map(|_| 0);
+        // A medium in trouble takes nothing until a commit succeeds.
+        let since = self.storage_trouble.take().unwrap_or(self.now);
         self.ledger.cuts.push(Cut {
             at: self.now,
-            safe_until: trouble.unwrap_or(self.now.saturating_sub(slack)),
+            safe_until: since.saturating_sub(slack),
         });
     }
 
@@ -117,7 +117,7 @@ impl World {
         let ram = self.agent().ring_mut().storage_mut();
         ram.fail_from = ram.changes;
         ram.fail_to = ram.changes.saturating_add(calls);
-        self.storage_trouble = Some(self.now);
+        self.storage_trouble.get_or_insert(self.now);
     }
 
     pub fn mend_storage(&mut self) {

@@ -149,7 +149,7 @@ pub struct World {
     /// Error of the machine's clock; `None`: it does not know the time.
     pub clock_error_ms: Option<i64>,
     values: u64,
-    /// World time at which storage was last out of order.
+    /// World time since which storage may not have taken everything.
     storage_trouble: Option<u64>,
     pub blocks_written: u64,
     pub commits: u64,
@@ -195,7 +195,12 @@ impl World {
             targets: (0..setup.targets)
                 .map(|number| SimTarget::new(number, setup.interval_ms, setup.series))
                 .collect(),
-            receivers: setup.remotes.iter().map(|remote| Receiver::new(remote.kind)).collect(),
+            receivers: setup
+                .remotes
+                .iter()
+                .zip(setup.seed + 1..)
+                .map(|(remote, seed)| Receiver::new(remote.kind, seed))
+                .collect(),
             ledger: Ledger::default(),
             refused: vec![Vec::new(); remotes],
             sender_counts: vec![SenderCounts::default(); remotes],

@@ -72,6 +72,8 @@ pub struct Receiver {
     pub dated: bool,
     /// Refuses a request with a series of which this is a part.
     pub poison: Option<&'static str>,
+    /// Its own, so that what is scraped does not hang on what is sent.
+    random: Rng,
     names: HashMap<String, Rc<str>>,
     newest: HashMap<Rc<str>, (i64, u64)>,
     /// Everything stored, in order.
@@ -83,7 +85,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind, seed: u64) -> Self {
         Self {
             kind,
             strict: false,
@@ -93,6 +95,7 @@ impl Receiver {
             slow_ms: 80,
             dated: false,
             poison: None,
+            random: Rng::with_seed(seed),
             names: HashMap::new(),
             newest: HashMap::new(),
             stored: Vec::new(),
@@ -103,13 +106,13 @@ impl Receiver {
     }
 
     /// Takes a request sent at wall time `unix_ms`.
-    pub fn handle(&mut self, body: &[u8], protocol: Protocol, unix_ms: i64, random: &mut Rng) -> Reply {
-        let after_ms = 1 + random.u64(..self.slow_ms.max(1));
+    pub fn handle(&mut self, body: &[u8], protocol: Protocol, unix_ms: i64) -> Reply {
+        let after_ms = 1 + self.random.u64(..self.slow_ms.max(1));
         self.requests += 1;
         self.bytes += body.len() as u64;
         self.request.clear();
         self.decode(body, protocol);
-        let outcome = self.outcome(protocol, random);
+        let outcome = self.outcome(protocol);
         let after_ms = match outcome {
             Err(ErrorKind::Timeout) => 30_000,
             _ => after_ms,
@@ -123,16 +126,16 @@ impl Receiver {
         Reply { after_ms, outcome }
     }
 
-    fn outcome(&mut self, protocol: Protocol, random: &mut Rng) -> Result<Head, ErrorKind> {
+    fn outcome(&mut self, protocol: Protocol) -> Result<Head, ErrorKind> {
         let faults = self.faults;
         if !self.up {
-            return Err(if random.bool() {
+            return Err(if self.random.bool() {
                 ErrorKind::Connect
             } else {
                 ErrorKind::Timeout
             });
         }
-        let mut draw = random.u8(..100);
+        let mut draw = self.random.u8(..100);
         let mut hit = |chance: u8| {
             let hit = draw < chance;
             draw = if hit { u8::MAX } else { draw - chance };
@@ -142,10 +145,10 @@ impl Receiver {
             return Ok(Head::new(500));
         }
         if hit(faults.busy) {
-            return Ok(later(503, random));
+            return Ok(later(503, &mut self.random));
         }
         if hit(faults.limiting) {
-            return Ok(later(429, random));
+            return Ok(later(429, &mut self.random));
         }
         if hit(faults.closing) {
             return Err(ErrorKind::Closed);
