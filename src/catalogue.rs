@@ -150,6 +150,7 @@ pub struct Catalogue {
     dirty_targets: Bits,
     live: usize,
     dead: usize,
+    generation: u32,
 }
 
 impl Catalogue {
@@ -179,6 +180,7 @@ impl Catalogue {
             dirty_targets: Bits::new(targets),
             live: 0,
             dead: 0,
+            generation: 0,
         }
     }
 
@@ -371,6 +373,12 @@ impl Catalogue {
         self.entry(s).is_some_and(|entry| entry.state == State::Live)
     }
 
+    /// Changes whenever a series comes, goes or gets another type: what was looked up by text may be out of date.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// True once after index `s` got a new meaning by [`Catalogue::define`] or [`Catalogue::define_at`]: what an
     /// encoder or decoder knows about the index is about another series. A revived series keeps its meaning.
     pub fn take_fresh(&mut self, s: SeriesRef) -> bool {
@@ -431,6 +439,7 @@ impl Catalogue {
         self.dirty_targets.clear();
         self.live = 0;
         self.dead = 0;
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Live series.
@@ -471,8 +480,8 @@ impl Catalogue {
         self.entry(s).filter(|entry| entry.state != State::Free)
     }
 
-    /// Live or dead.
-    fn find_used(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
+    /// [`Catalogue::find`], dead series too: frames may still refer to them.
+    pub(crate) fn find_used(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
         let name = self.texts.find(Pool::Names, text.name)?;
         let body = self.texts.find(Pool::Bodies, text.body)?;
         let mut at = self.home(t, name, body);
@@ -505,6 +514,7 @@ impl Catalogue {
         let entry = &mut self.entries[usize::from(s.0)];
         if entry.kind != kind {
             entry.kind = kind;
+            self.generation = self.generation.wrapping_add(1);
             self.dirty.put(usize::from(s.0), true);
         }
     }
@@ -549,6 +559,7 @@ impl Catalogue {
         self.lookup[at] = s.0;
         self.used.put(index, true);
         self.live += 1;
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Frees entry `s`, which is live or dead.
@@ -573,6 +584,7 @@ impl Catalogue {
             State::Free => {}
         }
         self.entries[index] = FREE;
+        self.generation = self.generation.wrapping_add(1);
         self.used.put(index, false);
         self.dirty.put(index, false);
     }

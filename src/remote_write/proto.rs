@@ -6,7 +6,7 @@
 //!
 //! # Invariants
 //!
-//! - proto3 defaults are left out: a value whose bits are all zero, a timestamp of 0, metadata of unknown type.
+//! - proto3 defaults are left out: a value whose bits are all zero, a timestamp or start timestamp of 0, metadata of unknown type.
 //! - Values travel as their bits. No float is touched, so the staleness marker (a signalling NaN) survives, and -0
 //!   is not mistaken for the default.
 //! - `symbols` (field 4) precede `timeseries` (field 5): some receivers resolve references while they decode.
@@ -33,10 +33,12 @@ const LABEL_NAME: u8 = 0x0a;
 const LABEL_VALUE: u8 = 0x12;
 const SAMPLE_VALUE: u8 = 0x09;
 const SAMPLE_TIME: u8 = 0x10;
+/// 2.0 only.
+const SAMPLE_START: u8 = 0x18;
 const METADATA_TYPE: u8 = 0x08;
 
-/// Most bytes [`put_sample`] appends: tag, length, 9 for the value, 11 for a negative timestamp.
-pub const MAX_SAMPLE_BYTES: usize = 22;
+/// Most bytes [`put_sample`] appends: tag, length, 9 for the value, 11 for each of two negative timestamps.
+pub const MAX_SAMPLE_BYTES: usize = 33;
 
 /// Bytes of a length-delimited field with a one-byte tag.
 #[must_use]
@@ -62,35 +64,41 @@ pub fn put_symbol(out: &mut impl Sink, text: &[u8]) -> Result<(), Full> {
     put_bytes_field(out, V2_SYMBOLS, text)
 }
 
-const fn len_sample_payload(bits: u64, unix_ms: i64) -> usize {
+const fn len_sample_payload(bits: u64, unix_ms: i64, start_ms: i64) -> usize {
     let value = if bits == 0 { 0 } else { 9 };
-    let time = if unix_ms == 0 { 0 } else { 1 + len_u64(unix_ms as u64) };
-    value + time
+    value + len_time(unix_ms) + len_time(start_ms)
+}
+
+const fn len_time(unix_ms: i64) -> usize {
+    if unix_ms == 0 { 0 } else { 1 + len_u64(unix_ms as u64) }
 }
 
 /// Bytes that [`put_sample`] appends.
 #[must_use]
-pub const fn len_sample(bits: u64, unix_ms: i64) -> usize {
+pub const fn len_sample(bits: u64, unix_ms: i64, start_ms: i64) -> usize {
     // The payload is below 128: its length takes one byte.
-    2 + len_sample_payload(bits, unix_ms)
+    2 + len_sample_payload(bits, unix_ms, start_ms)
 }
 
-/// Appends one sample to the series begun last.
+/// Appends one sample to the series begun last. `start_ms`: when counting began, 0 for unset, as always in 1.0.
 ///
 /// # Errors
 /// [`Full`]; nothing was written then.
-pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64) -> Result<(), Full> {
+pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64, start_ms: i64) -> Result<(), Full> {
     let mut bytes = heapless::Vec::<u8, MAX_SAMPLE_BYTES>::new();
-    let head = [SAMPLES, len_sample_payload(bits, unix_ms) as u8];
+    let head = [SAMPLES, len_sample_payload(bits, unix_ms, start_ms) as u8];
     // All of it fits the buffer by its definition.
     let _ = bytes.extend_from_slice(&head);
     if bits != 0 {
         let _ = bytes.push(SAMPLE_VALUE);
         let _ = bytes.extend_from_slice(&bits.to_le_bytes());
     }
-    if unix_ms != 0 {
-        let _ = bytes.push(SAMPLE_TIME);
-        let mut rest = unix_ms as u64;
+    for (tag, time) in [(SAMPLE_TIME, unix_ms), (SAMPLE_START, start_ms)] {
+        if time == 0 {
+            continue;
+        }
+        let _ = bytes.push(tag);
+        let mut rest = time as u64;
         while rest >= 0x80 {
             let _ = bytes.push(rest as u8 | 0x80);
             rest >>= 7;
@@ -405,16 +413,16 @@ impl<'a> SeriesReader<'a> {
         Ok(())
     }
 
-    /// Calls `each` with value bits and timestamp of every sample, in the order sent.
+    /// Calls `each` with value bits, timestamp and start timestamp (0: unset) of every sample, in the order sent.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn samples(&self, mut each: impl FnMut(u64, i64)) -> Result<(), ReadError> {
+    pub fn samples(&self, mut each: impl FnMut(u64, i64, i64)) -> Result<(), ReadError> {
         let mut cursor = Cursor::new(self.bytes);
         while let Some((tag, field)) = next_field(&mut cursor)? {
             if let (true, Field::Bytes(sample)) = (tag == u64::from(SAMPLES), field) {
-                let (bits, unix_ms) = read_sample(sample)?;
-                each(bits, unix_ms);
+                let (bits, unix_ms, start_ms) = read_sample(sample)?;
+                each(bits, unix_ms, start_ms);
             }
         }
         Ok(())
@@ -455,13 +463,14 @@ fn read_label(bytes: &[u8]) -> Result<(&str, &str), ReadError> {
     Ok(label)
 }
 
-fn read_sample(bytes: &[u8]) -> Result<(u64, i64), ReadError> {
+fn read_sample(bytes: &[u8]) -> Result<(u64, i64, i64), ReadError> {
     let mut cursor = Cursor::new(bytes);
-    let mut sample = (0, 0);
+    let mut sample = (0, 0, 0);
     while let Some((tag, field)) = next_field(&mut cursor)? {
         match (tag, field) {
             (0x09, Field::Eight(bytes)) => sample.0 = u64::from_le_bytes(bytes),
             (0x10, Field::Number(time)) => sample.1 = time as i64,
+            (0x18, Field::Number(time)) => sample.2 = time as i64,
             _ => {}
         }
     }

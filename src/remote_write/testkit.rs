@@ -157,6 +157,8 @@ pub struct Sent {
     pub labels: String,
     /// Bits and time.
     pub samples: Vec<(u64, i64)>,
+    /// Start timestamp of each, 0 where there is none.
+    pub starts: Vec<i64>,
     pub kind: MetricType,
 }
 
@@ -185,17 +187,20 @@ pub fn decode(body: &[u8], protocol: Protocol) -> Vec<Sent> {
         };
         series.labels(each).expect("well-formed");
         let mut samples: Vec<(u64, i64)> = Vec::new();
-        let each = |bits, time| {
+        let mut starts = Vec::new();
+        let each = |bits, time, start| {
             assert!(
                 samples.last().is_none_or(|&(_, last)| last < time),
                 "samples are in order"
             );
             samples.push((bits, time));
+            starts.push(start);
         };
         series.samples(each).expect("well-formed");
         all.push(Sent {
             labels,
             samples,
+            starts,
             kind: series.kind().expect("well-formed"),
         });
     }

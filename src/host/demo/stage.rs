@@ -180,7 +180,7 @@ impl Decoder {
             let target = job.strip_prefix("demo").and_then(|number| number.parse::<usize>().ok());
             let number = workload::series_number(name, item);
             series
-                .samples(|bits, unix_ms| {
+                .samples(|bits, unix_ms, _| {
                     count += 1;
                     match (target, number) {
                         (Some(target), Some(number)) if target < workload::TARGETS => {

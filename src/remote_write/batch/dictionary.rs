@@ -14,6 +14,7 @@
 //! Everything is sized at construction. [`Full`] ends a batch early, and the next one starts with an empty dictionary.
 
 use super::own_labels::OwnLabels;
+use super::start::Origin;
 use super::symbols::Symbols;
 use crate::catalogue::SeriesText;
 use crate::frame::{Bounded, Full};
@@ -57,6 +58,8 @@ pub struct Slot {
     pub is_sent: bool,
     /// Part of the batch at hand.
     pub is_used: bool,
+    /// Of its start timestamps.
+    pub origin: Origin,
 }
 
 /// What the batch uses, to return to.
@@ -169,6 +172,18 @@ impl Dictionary {
     /// The slot numbered `slot`.
     pub fn slot(&self, slot: u16) -> Option<&Slot> {
         self.slots.get(usize::from(slot))
+    }
+
+    /// Notes where the start timestamps of `slot` come from.
+    pub fn set_origin(&mut self, slot: u16, origin: Origin) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            slot.origin = origin;
+        }
+    }
+
+    /// Forgets where start timestamps come from: series have come or gone.
+    pub fn forget_origins(&mut self) {
+        self.slots.iter_mut().for_each(|slot| slot.origin = Origin::default());
     }
 
     /// Names and values of the labels of `slot`, in turn, as references of the request at hand.
@@ -316,6 +331,7 @@ impl Dictionary {
             kind: MetricType::Unknown,
             is_sent: true,
             is_used: false,
+            origin: Origin::default(),
         }
     }
 

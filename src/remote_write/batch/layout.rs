@@ -42,6 +42,7 @@ impl Batch {
         let mut writer = Writer {
             dictionary: &self.dictionary,
             times: &self.times,
+            starts: &self.starts,
             protocol: self.protocol,
             sink: SliceSink {
                 out: &mut self.body,
@@ -88,11 +89,11 @@ impl Batch {
     /// Bytes of the series in live layout, at most.
     fn live_bytes(&self) -> usize {
         let bytes = |entry: &Entry| {
-            let time = self.times.get(usize::from(entry.time)).copied().unwrap_or_default();
+            let (bits, time, start) = entry.values(&self.times, &self.starts);
             let slot = self.dictionary.slot(entry.slot);
             slot.map_or(0, |slot| {
                 series_bytes(&self.dictionary, slot, self.protocol, self.body.len())
-            }) + proto::len_sample(u64::from_le_bytes(entry.bits), time)
+            }) + proto::len_sample(bits, time, start)
         };
         self.entries.iter().map(bytes).sum()
     }
@@ -118,6 +119,7 @@ impl Sink for SliceSink<'_> {
 struct Writer<'a> {
     dictionary: &'a Dictionary,
     times: &'a [i64],
+    starts: &'a [i64],
     protocol: Protocol,
     sink: SliceSink<'a>,
 }
@@ -140,8 +142,8 @@ impl Writer<'_> {
             return Ok(());
         };
         let samples = group.iter().map(|e| {
-            let (bits, time) = self.sample(e);
-            proto::len_sample(bits, time)
+            let (bits, time, start) = e.values(self.times, self.starts);
+            proto::len_sample(bits, time, start)
         });
         let samples = samples.sum();
         match self.protocol {
@@ -163,14 +165,9 @@ impl Writer<'_> {
 
     fn samples(&mut self, group: &[Entry]) -> Result<(), Full> {
         group.iter().try_for_each(|e| {
-            let (bits, time) = self.sample(e);
-            proto::put_sample(&mut self.sink, bits, time)
+            let (bits, time, start) = e.values(self.times, self.starts);
+            proto::put_sample(&mut self.sink, bits, time, start)
         })
-    }
-
-    fn sample(&self, entry: &Entry) -> (u64, i64) {
-        let time = self.times.get(usize::from(entry.time)).copied().unwrap_or_default();
-        (u64::from_le_bytes(entry.bits), time)
     }
 }
 

@@ -1,14 +1,15 @@
 //! One request in the making: gathers samples from frames, writes the body.
 //!
 //! Memory is allocated once and holds one batch at a time. Gathering copies what a frame says: series to a dictionary
-//! that is kept from batch to batch, samples to a list of 12 bytes each. Sealing writes the body, for 1.0 or 2.0, in
+//! that is kept from batch to batch, samples to a list of 14 bytes each. Sealing writes the body, for 1.0 or 2.0, in
 //! one of two layouts:
 //!
 //! - [`Layout::Live`]: one sample per series entry, in the order of the scrape, as Prometheus does it;
 //! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
 //!
 //! A frame means, in this order: its samples, its staleness markers, and the five synthetic series rebuilt from its
-//! header. All carry the frame's wall time except samples with a time of their own.
+//! header. All carry the frame's wall time except samples with a time of their own. In 2.0, samples of counters,
+//! histograms and summaries also say when counting began, where OpenMetrics' `_created` tells (`start`).
 //!
 //! # Invariants
 //!
@@ -32,6 +33,7 @@
 mod dictionary;
 mod layout;
 mod own_labels;
+mod start;
 mod symbols;
 mod take;
 
@@ -110,6 +112,11 @@ impl BatchLimits {
     /// Frame times, and times that samples carry themselves: most batches need few.
     const fn times(&self) -> usize {
         self.samples / 4 + 64
+    }
+
+    /// Start timestamps: at most every second series of a target has a `_created`, and targets rarely restart.
+    const fn starts(&self) -> usize {
+        self.slots() / 2 + 64
     }
 }
 
@@ -225,13 +232,24 @@ pub enum Stop {
     Yield,
 }
 
-/// One sample of the batch. 12 bytes.
+/// One sample of the batch. 14 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     bits: [u8; 8],
     slot: u16,
     /// Index of its timestamp.
     time: u16,
+    /// Index of its start timestamp.
+    start: u16,
+}
+
+impl Entry {
+    /// Bits, timestamp and start timestamp.
+    fn values(&self, times: &[i64], starts: &[i64]) -> (u64, i64, i64) {
+        let time = |of: &[i64], index| of.get(usize::from(index)).copied().unwrap_or_default();
+        let bits = u64::from_le_bytes(self.bits);
+        (bits, time(times, self.time), time(starts, self.start))
+    }
 }
 
 /// One request in the making.
@@ -242,6 +260,10 @@ pub struct Batch {
     dictionary: Dictionary,
     entries: Bounded<Entry>,
     times: Bounded<i64>,
+    /// Start timestamps; the first is 0, for unset.
+    starts: Bounded<i64>,
+    /// [`Catalogue::generation`](crate::catalogue::Catalogue::generation) that the origins in the dictionary are of.
+    generation: u32,
     start: Place,
     end: Place,
     /// Frames of which something was taken or skipped.
@@ -274,6 +296,8 @@ impl Batch {
             dictionary: Dictionary::new(limits.keys(), limits.slots(), seed),
             entries: Bounded::with_capacity(limits.samples),
             times: Bounded::with_capacity(limits.times()),
+            starts: Bounded::with_capacity(limits.starts()),
+            generation: 0,
             start: Place::default(),
             end: Place::default(),
             frames: 0,
@@ -301,7 +325,7 @@ impl Batch {
         limits.body_bytes
             + Dictionary::ram_bytes(limits.keys(), limits.slots())
             + limits.samples * size_of::<Entry>()
-            + limits.times() * size_of::<i64>()
+            + (limits.times() + limits.starts()) * size_of::<i64>()
             + 2 * limits.max_targets * size_of::<i64>()
     }
 
@@ -310,6 +334,9 @@ impl Batch {
         self.dictionary.begin();
         self.entries.clear();
         self.times.clear();
+        self.starts.clear();
+        // Its capacity is at least 64.
+        let _ = self.starts.push(0);
         self.start = start;
         self.end = start;
         self.frames = 0;

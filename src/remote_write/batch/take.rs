@@ -14,6 +14,7 @@ struct Snapshot {
     dictionary: Mark,
     entries: usize,
     times: usize,
+    starts: usize,
     grouped_bytes: usize,
     tally: Tally,
     min_time: i64,
@@ -70,6 +71,7 @@ impl Batch {
             oldest: bounds.oldest.map_or(i64::MIN, |oldest| oldest.0),
             limit: self.sample_limit(bounds),
         };
+        self.follow(catalogue);
         let snapshot = self.snapshot();
         let reached = self.add(&mut adding, from, to);
         if reached < to && self.dictionary.is_crowded_by_others() {
@@ -187,13 +189,16 @@ impl Batch {
             return Ok(());
         }
         let bits = number.to_bits();
-        let grouped_bytes = self.grouped_bytes + proto::len_sample(bits, time);
+        let start = self.start_ms(adding.frame, adding.catalogue, position, slot_number, time);
+        let grouped_bytes = self.grouped_bytes + proto::len_sample(bits, time, start);
         self.fits(grouped_bytes)?;
         let time_index = self.time_index(time)?;
+        let start_index = self.start_index(start, slot_number)?;
         self.entries.push(Entry {
             bits: bits.to_le_bytes(),
             slot: slot_number,
             time: time_index,
+            start: start_index,
         })?;
         self.grouped_bytes = grouped_bytes;
         self.min_time = self.min_time.min(time);
@@ -315,6 +320,7 @@ impl Batch {
             dictionary: self.dictionary.mark(),
             entries: self.entries.len(),
             times: self.times.len(),
+            starts: self.starts.len(),
             grouped_bytes: self.grouped_bytes,
             tally: self.tally,
             min_time: self.min_time,
@@ -326,6 +332,7 @@ impl Batch {
         self.dictionary.undo(to.dictionary);
         self.entries.truncate(to.entries);
         self.times.truncate(to.times);
+        self.starts.truncate(to.starts);
         self.grouped_bytes = to.grouped_bytes;
         self.tally = to.tally;
         self.min_time = to.min_time;

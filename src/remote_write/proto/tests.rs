@@ -39,6 +39,9 @@ mod declared {
         pub bits: u64,
         #[prost(int64, tag = "2")]
         pub timestamp: i64,
+        /// 2.0 only.
+        #[prost(int64, tag = "3")]
+        pub start: i64,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -80,7 +83,11 @@ fn write_v1(message: &WriteRequest) -> Bounded<u8> {
             .iter()
             .map(|l| len_label(l.name.len(), l.value.len()))
             .sum();
-        let samples = series.samples.iter().map(|s| len_sample(s.bits, s.timestamp)).sum();
+        let samples = series
+            .samples
+            .iter()
+            .map(|s| len_sample(s.bits, s.timestamp, s.start))
+            .sum();
         begin_series_v1(&mut out, labels, samples).expect("fits");
         for label in &series.labels {
             put_label(&mut out, label.name.as_bytes(), label.value.as_bytes()).expect("fits");
@@ -93,8 +100,11 @@ fn write_v1(message: &WriteRequest) -> Bounded<u8> {
 fn write_samples(out: &mut Bounded<u8>, samples: &[Sample]) {
     for sample in samples {
         let before = out.len();
-        put_sample(out, sample.bits, sample.timestamp).expect("fits");
-        assert_eq!(out.len() - before, len_sample(sample.bits, sample.timestamp));
+        put_sample(out, sample.bits, sample.timestamp, sample.start).expect("fits");
+        assert_eq!(
+            out.len() - before,
+            len_sample(sample.bits, sample.timestamp, sample.start)
+        );
         assert!(out.len() - before <= MAX_SAMPLE_BYTES);
     }
 }
@@ -106,7 +116,11 @@ fn write_v2(message: &Request) -> Bounded<u8> {
     }
     for series in &message.timeseries {
         let refs: Vec<u16> = series.labels_refs.iter().map(|&r| r as u16).collect();
-        let samples = series.samples.iter().map(|s| len_sample(s.bits, s.timestamp)).sum();
+        let samples = series
+            .samples
+            .iter()
+            .map(|s| len_sample(s.bits, s.timestamp, s.start))
+            .sum();
         let kind = series
             .metadata
             .as_ref()
@@ -127,7 +141,7 @@ fn read(body: &[u8], protocol: Protocol) -> Result<Vec<Shown>, ReadError> {
     while let Some(series) = reader.next_series()? {
         let (mut labels, mut samples) = (Vec::new(), Vec::new());
         series.labels(|name, value| labels.push((name.to_string(), value.to_string())))?;
-        series.samples(|bits, timestamp| samples.push(Sample { bits, timestamp }))?;
+        series.samples(|bits, timestamp, start| samples.push(Sample { bits, timestamp, start }))?;
         all.push((labels, samples, series.kind()?));
     }
     Ok(all)
@@ -145,7 +159,7 @@ const EDGE_BITS: [u64; 8] = [
 ];
 const EDGE_TIMES: [i64; 8] = [0, 1, -1, 127, 128, 1_700_000_000_000, i64::MAX, i64::MIN];
 
-fn random_samples(rng: &mut fastrand::Rng) -> Vec<Sample> {
+fn random_samples(rng: &mut fastrand::Rng, protocol: Protocol) -> Vec<Sample> {
     let one = |rng: &mut fastrand::Rng| Sample {
         bits: if rng.bool() {
             rng.u64(..)
@@ -156,6 +170,10 @@ fn random_samples(rng: &mut fastrand::Rng) -> Vec<Sample> {
             rng.i64(..)
         } else {
             EDGE_TIMES[rng.usize(..8)]
+        },
+        start: match protocol {
+            Protocol::V1 => 0,
+            Protocol::V2 => EDGE_TIMES[rng.usize(..8)],
         },
     };
     (0..rng.usize(0..20)).map(|_| one(rng)).collect()
@@ -169,13 +187,13 @@ fn random_text(rng: &mut fastrand::Rng) -> String {
 fn a_v1_request_byte_for_byte() {
     let mut out = buffer();
     let labels = len_label(8, 2) + len_label(1, 1);
-    begin_series_v1(&mut out, labels, len_sample(1.0_f64.to_bits(), 1_700_000_000_000)).expect("fits");
+    begin_series_v1(&mut out, labels, len_sample(1.0_f64.to_bits(), 1_700_000_000_000, 0)).expect("fits");
     put_label(&mut out, b"__name__", b"up").expect("fits");
     put_label(&mut out, b"a", b"b").expect("fits");
-    put_sample(&mut out, 1.0_f64.to_bits(), 1_700_000_000_000).expect("fits");
-    begin_series_v1(&mut out, len_label(1, 1), len_sample(0, 0)).expect("fits");
+    put_sample(&mut out, 1.0_f64.to_bits(), 1_700_000_000_000, 0).expect("fits");
+    begin_series_v1(&mut out, len_label(1, 1), len_sample(0, 0, 0)).expect("fits");
     put_label(&mut out, b"c", b"d").expect("fits");
-    put_sample(&mut out, 0, 0).expect("fits");
+    put_sample(&mut out, 0, 0, 0).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x0a\x2a"); // timeseries, 42 bytes
     expected.extend(b"\x0a\x0e\x0a\x08__name__\x12\x02up");
@@ -192,18 +210,19 @@ fn a_v2_request_byte_for_byte() {
     for symbol in ["", "__name__", "up", "a", "b"] {
         put_symbol(&mut out, symbol.as_bytes()).expect("fits");
     }
-    let size = len_sample(STALE_NAN_BITS, 1_700_000_000_000) + len_sample(1 << 63, -1);
+    let size = len_sample(STALE_NAN_BITS, 1_700_000_000_000, 0) + len_sample(1 << 63, -1, 5);
     begin_series_v2(&mut out, [1, 2, 3, 4].into_iter(), size, MetricType::Gauge).expect("fits");
-    put_sample(&mut out, STALE_NAN_BITS, 1_700_000_000_000).expect("fits");
-    put_sample(&mut out, 1 << 63, -1).expect("fits");
+    put_sample(&mut out, STALE_NAN_BITS, 1_700_000_000_000, 0).expect("fits");
+    put_sample(&mut out, 1 << 63, -1, 5).expect("fits");
     put_metadata(&mut out, MetricType::Gauge).expect("fits");
     begin_series_v2(&mut out, [300, 2].into_iter(), 0, MetricType::Unknown).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01a\x22\x01b");
-    expected.extend(b"\x2a\x32\x0a\x04\x01\x02\x03\x04"); // timeseries, 50 bytes; packed labels_refs
+    expected.extend(b"\x2a\x34\x0a\x04\x01\x02\x03\x04"); // timeseries, 52 bytes; packed labels_refs
     expected.extend(b"\x12\x10\x09\x02\x00\x00\x00\x00\x00\xf0\x7f\x10\x80\xd0\x95\xff\xbc\x31");
-    expected.extend(b"\x12\x14\x09\x00\x00\x00\x00\x00\x00\x00\x80"); // -0 is not the default
+    expected.extend(b"\x12\x16\x09\x00\x00\x00\x00\x00\x00\x00\x80"); // -0 is not the default
     expected.extend(b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
+    expected.extend(b"\x18\x05"); // start timestamp
     expected.extend(b"\x2a\x02\x08\x02"); // metadata: gauge
     expected.extend(b"\x2a\x05\x0a\x03\xac\x02\x02");
     assert_eq!(out[..], expected[..]);
@@ -222,7 +241,7 @@ fn v1_is_what_the_declared_message_says() {
                             value: random_text(&mut rng),
                         })
                         .collect(),
-                    samples: random_samples(&mut rng),
+                    samples: random_samples(&mut rng, Protocol::V1),
                 })
                 .collect(),
         };
@@ -252,7 +271,7 @@ fn v2_is_what_the_declared_message_says() {
                     labels_refs: (0..rng.usize(0..8) * 2)
                         .map(|_| rng.u32(0..symbols.len() as u32))
                         .collect(),
-                    samples: random_samples(&mut rng),
+                    samples: random_samples(&mut rng, Protocol::V2),
                     metadata: rng.bool().then(|| Metadata { kind: rng.i32(1..8) }),
                 })
                 .collect(),
@@ -285,7 +304,11 @@ fn reader_skips_unknown_fields_and_takes_unpacked_references() {
         shown,
         [(
             alloc::vec![("a".to_string(), "b".to_string())],
-            alloc::vec![Sample { bits: 0, timestamp: 7 }],
+            alloc::vec![Sample {
+                bits: 0,
+                timestamp: 7,
+                start: 0
+            }],
             MetricType::Unknown
         )]
     );
@@ -319,7 +342,7 @@ fn reader_survives_any_damage() {
         timeseries: alloc::vec![
             TimeSeriesV2 {
                 labels_refs: alloc::vec![1, 2, 3, 4],
-                samples: alloc::vec![Sample { bits: 1 << 62, timestamp: 1_700_000_000_000 }],
+                samples: alloc::vec![Sample { bits: 1 << 62, timestamp: 1_700_000_000_000, start: 1_600_000_000_000 }],
                 metadata: Some(Metadata { kind: 1 }),
             };
             3
