@@ -282,12 +282,14 @@ fn requests_do_not_allocate() {
         .set_target(TargetRef(0), r#"instance="host:9100",job="node""#)
         .unwrap();
     for i in 0..MAX_SERIES {
-        let (name, body) = (format!("metric_{}_total", i / 3), format!(r#"n="{}""#, i % 3));
+        // Every second one tells when the counter before it began.
+        let (suffix, kind) = [("total", MetricType::Counter), ("created", MetricType::Unknown)][i % 2];
+        let (name, body) = (format!("metric_{}_{suffix}", i / 6), format!(r#"n="{}""#, i % 6 / 2));
         let text = SeriesText {
             name: &name,
             body: &body,
         };
-        catalogue.define(TargetRef(0), text, MetricType::Counter).unwrap();
+        catalogue.define(TargetRef(0), text, kind).unwrap();
     }
     let mut frames = Frames {
         catalogue,

@@ -1,12 +1,12 @@
 //! Start timestamps, from the `_created` series of OpenMetrics.
 //!
 //! A counter `x_total`, a histogram's `x_bucket`, `x_count` and `x_sum` and a summary's samples began to count at the
-//! value of `x_created` (seconds) in the same frame, with the same labels but for `le` and `quantile`. The `_created` series
-//! itself is sent like any other; nothing of this is stored.
+//! value of `x_created` (seconds) in the same frame, with the same labels but for `le` and `quantile`. The `_created`
+//! series itself is sent like any other; nothing of this is stored.
 //!
-//! What a series' `_created` is called is worked out and looked up once, and again when the catalogue changes; where it stands in the
-//! frame is remembered as the distance from the sample. A frame of the same shape as the last costs one comparison per
-//! sample; another shape, or a frame without it, at most 2 x [`NEAR`].
+//! What a series' `_created` is called is worked out and looked up once, and again when the catalogue changes; where
+//! it stands in the frame is remembered as the distance from the sample. A frame of the same shape as the last costs
+//! one comparison per sample; another shape, or a frame without it, at most 2 x [`NEAR`].
 //!
 //! A sample gets no start timestamp when it is a staleness marker, when `_created` is missing, farther away, not a
 //! positive number or later than the sample, or when it is a series of its own with a TYPE line (a gauge or
@@ -21,8 +21,8 @@ use crate::labels::body_labels;
 use crate::remote_write::response::Protocol;
 use crate::sample::{Form, MetricType, Number, Sample, SeriesRef, TargetRef};
 
-/// Farthest a `_created` may be from a sample of its metric, in samples either way: OpenMetrics keeps the samples of a metric
-/// together, so this bounds the buckets of a histogram.
+/// Farthest a `_created` may be from a sample of its metric, in samples either way: OpenMetrics keeps the samples of a
+/// metric together, so this bounds the buckets of a histogram.
 const NEAR: i16 = 256;
 
 /// Where the start timestamps of a series come from. 8 bytes.

@@ -247,7 +247,7 @@ fn only_the_neighbourhood_is_searched() {
             series: SeriesRef(i),
         })
         .collect();
-    let near = i16::from(NEAR);
+    let near = NEAR;
     for (guess, distance, found) in [
         (0, near, true),
         (5, -near, true),
