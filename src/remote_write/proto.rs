@@ -6,7 +6,8 @@
 //!
 //! # Invariants
 //!
-//! - proto3 defaults are left out: a value whose bits are all zero, a timestamp or start timestamp of 0, metadata of unknown type.
+//! - proto3 defaults are left out: a value whose bits are all zero, a timestamp or start timestamp of 0, metadata of
+//!   unknown type.
 //! - Values travel as their bits. No float is touched, so the staleness marker (a signalling NaN) survives, and -0
 //!   is not mistaken for the default.
 //! - `symbols` (field 4) precede `timeseries` (field 5): some receivers resolve references while they decode.
