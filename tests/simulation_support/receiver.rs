@@ -238,7 +238,7 @@ impl Receiver {
                 }
             };
             let request = &mut self.request;
-            let each = |bits, unix_ms| {
+            let each = |bits, unix_ms, _start_ms| {
                 request.push(Sent {
                     series: name.clone(),
                     unix_ms,
