@@ -27,7 +27,7 @@ use crate::frame::FrameNo;
 use crate::remote_write::response::{Head, Verdict};
 use crate::remote_write::sender::{Action, ErrorKind, Request, Sender};
 use crate::sample::TargetRef;
-use crate::scrape::{Due, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
+use crate::scrape::{Due, HealthState, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
 use crate::series::SeriesTable;
 use crate::wal::storage::{Storage, StorageFailure};
 use crate::wal::{AppendError, ClockSource, Commit, CommitError, CommitStep, LossReport, Reason, Ring};
@@ -155,6 +155,24 @@ impl<S: Storage> Agent<S> {
     /// A scrape to start now. Its target is not due again before [`Agent::finish`] or [`Agent::abandon`].
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         self.schedule.due(now)
+    }
+
+    /// As [`Agent::next_scrape`], without the targets that [are stuck](Agent::is_stuck) unless `stuck_too`.
+    #[must_use]
+    pub fn next_scrape_of(&self, stuck_too: bool) -> Option<Instant> {
+        self.schedule.next_due_of(|t| stuck_too || !self.is_stuck(t))
+    }
+
+    /// As [`Agent::due`], without the targets that [are stuck](Agent::is_stuck) unless `stuck_too`.
+    pub fn due_of(&mut self, now: Instant, stuck_too: bool) -> Option<Due> {
+        let (targets, reports) = (&self.targets, &self.reports);
+        self.schedule.due_of(now, |t| stuck_too || !stuck(targets, reports, t))
+    }
+
+    /// Whether the target's last scrape failed after half its timeout or more: it hung, and probably will again.
+    #[must_use]
+    pub fn is_stuck(&self, target: TargetRef) -> bool {
+        stuck(&self.targets, &self.reports, target)
     }
 
     /// Starts the scrape in `session`.
@@ -376,6 +394,14 @@ impl<S: Storage> Agent<S> {
     pub const fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
+}
+
+fn stuck(targets: &[Target], reports: &Reports, reference: TargetRef) -> bool {
+    let (Some(target), Some(health)) = (targets.get(usize::from(reference.0)), reports.health(reference)) else {
+        return false;
+    };
+    // Tenths of a millisecond against milliseconds.
+    health.state == HealthState::Down && u64::from(health.duration_100us) >= u64::from(target.timeout_ms) * 5
 }
 
 /// Samples that a sender has given up for good, as far as they were meant for its receiver.

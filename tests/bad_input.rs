@@ -356,6 +356,40 @@ fn a_bad_target_is_down_with_a_reason_and_harms_only_itself() {
 }
 
 #[test]
+fn more_dead_targets_than_workers_do_not_hold_up_the_living() {
+    let directory = TempDir::new();
+    let receiver = Receiver::accepting(None);
+    let good = Target::serving(counting);
+    let hanging = RawTarget::answering(|_, _| {
+        std::thread::sleep(Duration::from_secs(5));
+        false
+    });
+    let mut jobs = job(
+        "good",
+        good.address(),
+        "  scrape_interval: 250ms\n  scrape_timeout: 250ms\n",
+    );
+    for n in 0..6 {
+        let keys = "  scrape_interval: 600ms\n  scrape_timeout: 600ms\n";
+        jobs.push_str(&job(&format!("dead{n}"), hanging.address(), keys));
+    }
+    let mut agent = Agent::start(&configure(directory.path(), &jobs, &remote(&receiver), ""));
+    wait_for("every target", PATIENCE, || {
+        let targets = agent.json("/api/v1/targets");
+        let targets = targets.array("data.activeTargets");
+        targets.iter().filter(|target| target.text("health") == "down").count() == 6
+    });
+    let (before, start) = (good.scrapes(), std::time::Instant::now());
+    std::thread::sleep(Duration::from_millis(2_500));
+    let scrapes = good.scrapes() - before;
+    // 10 when the machine is idle; a fifth of that when the dead had their way.
+    let expected = start.elapsed().as_millis() as u64 / 250;
+    assert!(scrapes * 4 >= expected * 3, "{scrapes} of {expected} scrapes");
+    assert!(hanging.requests() >= 6 + 3, "the dead are not forgotten");
+    agent.stop();
+}
+
+#[test]
 fn a_target_that_comes_and_goes_leaves_staleness_markers() {
     let directory = TempDir::new();
     let receiver = Receiver::accepting(None);

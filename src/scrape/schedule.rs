@@ -171,7 +171,13 @@ impl Schedule {
     /// The next scrape to start at `now`, the one that has waited longest first. It counts as running until
     /// [`Schedule::done`].
     pub fn due(&mut self, now: Instant) -> Option<Due> {
+        self.due_of(now, |_| true)
+    }
+
+    /// As [`Schedule::due`], among the targets that are `allowed`.
+    pub fn due_of(&mut self, now: Instant, allowed: impl Fn(TargetRef) -> bool) -> Option<Due> {
         let waiting = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_due(now));
+        let waiting = waiting.filter(|(index, _)| allowed(TargetRef(*index as u8)));
         let (index, _) = waiting.min_by_key(|(_, entry)| entry.next)?;
         let entry = &mut self.entries[index];
         let time = entry.start(self.offset_ms, now);
@@ -183,8 +189,15 @@ impl Schedule {
     /// When [`Schedule::due`] will next have something; `None` while nothing waits.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        let waiting = self.entries.iter().filter(|entry| entry.is_waiting());
-        waiting.map(|entry| entry.next).min()
+        self.next_due_of(|_| true)
+    }
+
+    /// As [`Schedule::next_due`], among the targets that are `allowed`.
+    #[must_use]
+    pub fn next_due_of(&self, allowed: impl Fn(TargetRef) -> bool) -> Option<Instant> {
+        let waiting = self.entries.iter().enumerate().filter(|(_, entry)| entry.is_waiting());
+        let waiting = waiting.filter(|(index, _)| allowed(TargetRef(*index as u8)));
+        waiting.map(|(_, entry)| entry.next).min()
     }
 
     /// The scrape of `t` has ended, well or not.
@@ -298,6 +311,21 @@ mod tests {
         assert_eq!(schedule.due(first).unwrap().time, first);
         schedule.done(T, first + 50);
         schedule.next_due().unwrap()
+    }
+
+    #[test]
+    fn targets_that_are_not_allowed_wait_and_hold_nobody_up() {
+        let mut schedule = Schedule::new(2);
+        schedule.set(T, INTERVAL, 0, at(0));
+        schedule.set(TargetRef(1), INTERVAL, 7, at(0));
+        let second = |t: TargetRef| t == TargetRef(1);
+        assert_eq!(schedule.next_due_of(second), Some(at(7)));
+        assert_eq!(
+            schedule.due_of(at(60), second).map(|due| due.target),
+            Some(TargetRef(1))
+        );
+        assert_eq!(schedule.due_of(at(60), second), None);
+        assert_eq!(schedule.due(at(60)).map(|due| due.target), Some(T));
     }
 
     #[test]

@@ -377,7 +377,8 @@ impl Plan {
                 packed: alloc::vec![0; output_bytes(settings.limits.body_bytes)].into(),
             });
         }
-        let workers = (0..sizes.concurrent_scrapes)
+        let concurrent_scrapes = sizes.concurrent_scrapes;
+        let workers = (0..concurrent_scrapes)
             .map(|_| Worker {
                 session: Session::new(sizes.session()),
                 buffers: Buffers::new(true),
@@ -403,6 +404,8 @@ impl Plan {
             stored: Event::new(),
             answered: Event::new(),
             commits: CommitStats::default(),
+            stuck: Cell::new(0),
+            stuck_limit: (concurrent_scrapes / 2).max(1),
             stopping: Cell::new(false),
         };
         Ok(Running {

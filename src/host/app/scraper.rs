@@ -2,6 +2,9 @@
 //!
 //! There are `tidegate.memory.max_concurrent_scrapes` of them, each with its own session and buffers. They take turns
 //! waiting for the next due target, so an idle agent wakes once per scrape.
+//!
+//! Targets that hung the last time get at most half of the workers: any number of dead boxes costs the others nothing but
+//! the first timeout. What hangs is then scraped as often as there is a worker for it.
 
 use super::shared::{ScrapeClient, SharedRef};
 use super::sleep;
@@ -27,10 +30,11 @@ pub async fn run(shared: SharedRef, turn: alloc::rc::Rc<Mutex<()>>, mut worker: 
             let _turn = turn.lock().await;
             next_due(&shared).await
         };
-        match due {
-            Some(due) => scrape(&shared, due, &mut worker).await,
-            None => return,
-        }
+        let Some(due) = due else { return };
+        let stuck = usize::from(shared.agent.borrow().is_stuck(due.target));
+        shared.stuck.set(shared.stuck.get() + stuck);
+        scrape(&shared, due, &mut worker).await;
+        shared.stuck.set(shared.stuck.get() - stuck);
     }
 }
 
@@ -40,10 +44,11 @@ async fn next_due(shared: &SharedRef) -> Option<Due> {
         if shared.stopping.get() {
             return None;
         }
-        if let Some(due) = shared.agent.borrow_mut().due(now()) {
+        let stuck_too = shared.stuck.get() < shared.stuck_limit;
+        if let Some(due) = shared.agent.borrow_mut().due_of(now(), stuck_too) {
             return Some(due);
         }
-        let next = shared.agent.borrow().next_scrape();
+        let next = shared.agent.borrow().next_scrape_of(stuck_too);
         // A scrape that ends meanwhile may make its target due before all others.
         let ended = shared.stored.after(shared.stored.count());
         match next {

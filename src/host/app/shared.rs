@@ -80,6 +80,10 @@ pub struct Shared {
     pub answered: Event,
     /// Commits.
     pub commits: CommitStats,
+    /// Scrape workers that are busy with targets that hung the last time.
+    pub stuck: Cell<usize>,
+    /// As many may be, so that others are free for the rest.
+    pub stuck_limit: usize,
     /// Set once to end the scrape workers.
     pub stopping: Cell<bool>,
 }
