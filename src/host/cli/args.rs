@@ -140,7 +140,7 @@ pub struct RingExport {
     pub remote_unacknowledged_only: bool,
 }
 
-/// make an empty ring in a file, a block device or partition; needs no configuration, prints the lines for it
+/// make an empty ring in a file, on a block device or partition, or on /dev/mtdN; needs no configuration, prints the lines for it
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "format", help_triggers("-h", "--help", "help"))]
 pub struct RingFormat {
@@ -152,11 +152,11 @@ pub struct RingFormat {
     #[argh(option)]
     pub size: Option<Size>,
 
-    /// bytes of a segment (default: 256KiB, more where the ring is large)
+    /// bytes of a segment (default: 256KiB, more where the ring is large, 64KiB on small NOR)
     #[argh(option)]
     pub segment_size: Option<Size>,
 
-    /// bytes written at once (default: 4KiB)
+    /// bytes written at once (default: 4KiB, 1KiB on NOR, a page on NAND with larger ones)
     #[argh(option)]
     pub block_size: Option<Size>,
 

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | a file, or nothing yet | [`file`] | `run`, if missing; `ring format` |
 //! | a block device or partition | [`block`] | `ring format` only |
+//! | `/dev/mtdN` | [`mtd`] | `ring format` only |
 //!
 //! Every byte that is read back is checksummed by the ring, so nothing here checks content; what is checked here is that
 //! the medium is ours, whole, and nobody else's at the same time.
@@ -11,6 +12,7 @@
 pub mod block;
 mod error;
 pub mod file;
+pub mod mtd;
 pub mod signature;
 
 pub use error::OpenError;
@@ -24,8 +26,9 @@ use block::BlockDevice;
 use core::fmt;
 use error::io_error;
 use file::RingFile;
+use mtd::char_device::{self, CharDevice};
 use std::io;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
 /// An error of the medium, with the kind the ring wants to know.
@@ -81,6 +84,8 @@ pub enum Kind {
     File,
     /// A block device or partition.
     Block,
+    /// Raw NOR or NAND.
+    Mtd,
 }
 
 impl Kind {
@@ -92,6 +97,11 @@ impl Kind {
         match std::fs::metadata(path) {
             Ok(found) if found.is_file() => Ok(Self::File),
             Ok(found) if found.file_type().is_block_device() => Ok(Self::Block),
+            Ok(found)
+                if found.file_type().is_char_device() && rustix::fs::major(found.rdev()) == char_device::MAJOR =>
+            {
+                Ok(Self::Mtd)
+            }
             Ok(_) => Err(OpenError::NotAMedium { path: path.to_owned() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::File),
             Err(error) => Err(io_error("examine", path)(error)),
@@ -104,6 +114,7 @@ impl Kind {
         match self {
             Self::File => SUPERBLOCK_SPACE,
             Self::Block => block::FIRST_OFFSET,
+            Self::Mtd => 0,
         }
     }
 
@@ -112,6 +123,7 @@ impl Kind {
     pub const fn writing(self) -> Writing {
         match self {
             Self::File | Self::Block => Writing::Rewritable,
+            Self::Mtd => Writing::WriteOnce,
         }
     }
 }
@@ -120,6 +132,7 @@ impl Kind {
 enum Device {
     File(RingFile),
     Block(BlockDevice),
+    Mtd(mtd::Flash<CharDevice>),
 }
 
 impl Device {
@@ -127,6 +140,7 @@ impl Device {
         match self {
             Self::File(file) => file.read_at(buffer, offset),
             Self::Block(device) => device.read_at(buffer, offset),
+            Self::Mtd(flash) => flash.read_at(buffer, offset),
         }
     }
 
@@ -134,6 +148,7 @@ impl Device {
         match self {
             Self::File(file) => file.write_at(buffer, offset),
             Self::Block(device) => device.write_at(buffer, offset),
+            Self::Mtd(flash) => flash.program_at(buffer, offset),
         }
     }
 
@@ -141,6 +156,8 @@ impl Device {
         match self {
             Self::File(file) => file.sync(),
             Self::Block(device) => device.sync(),
+            // Programs are done when they return.
+            Self::Mtd(_) => Ok(()),
         }
     }
 }
@@ -166,6 +183,7 @@ impl Medium {
         let device = match kind {
             Kind::File => Device::File(RingFile::open(path, shape.ring_bytes)?),
             Kind::Block => Device::Block(open_block(path, shape, false)?),
+            Kind::Mtd => Device::Mtd(mtd::Flash::new(CharDevice::open(path)?, geometry, shape, path)?),
         };
         Ok(Self::new(device, kind, geometry, shape))
     }
@@ -184,7 +202,7 @@ impl Medium {
         let mut medium = Self::new(Device::File(file), Kind::File, geometry, shape);
         let made = medium.write_ring(path, naming).and_then(|()| match &medium.device {
             Device::File(file) => file.publish(path),
-            Device::Block(_) => Ok(()),
+            Device::Block(_) | Device::Mtd(_) => Ok(()),
         });
         match (made, medium.device) {
             (Ok(()), device) => Ok(Self { device, ..medium }),
@@ -192,7 +210,7 @@ impl Medium {
                 file.discard(path);
                 Err(error)
             }
-            (Err(error), Device::Block(_)) => Err(error),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -228,6 +246,17 @@ impl Medium {
                 medium.write_ring(path, naming)?;
                 Ok(medium)
             }
+            Kind::Mtd => {
+                let mut flash = mtd::Flash::new(CharDevice::open(path)?, geometry, shape, path)?;
+                if !force && !flash.is_blank().map_err(io_error("examine", path))? {
+                    let what = if holds_ring(path) { "a ring" } else { "something" };
+                    let path = path.to_owned();
+                    return Err(OpenError::Exists { path, what });
+                }
+                let mut medium = Self::new(Device::Mtd(flash), kind, geometry, shape);
+                medium.write_ring(path, naming)?;
+                Ok(medium)
+            }
         }
     }
 
@@ -248,6 +277,14 @@ impl Medium {
                 path: path.to_owned(),
                 problem: format!("{other}"),
             }),
+        }
+    }
+
+    /// What wear and error correction did to a raw chip; `None` on other media, which keep it to themselves.
+    pub fn chip_health(&mut self) -> Option<mtd::Health> {
+        match &mut self.device {
+            Device::Mtd(flash) => Some(flash.health()),
+            Device::File(_) | Device::Block(_) => None,
         }
     }
 
@@ -310,9 +347,19 @@ impl Storage for Medium {
         Ok(self.device.write(bytes, offset)?)
     }
 
-    fn erase(&mut self, _slot: u32) -> Result<(), MediumError> {
-        // Files and block devices are rewritten in place; old blocks are told apart by their sequence number.
-        Ok(())
+    fn erase(&mut self, slot: u32) -> Result<(), MediumError> {
+        match &mut self.device {
+            Device::Mtd(flash) => flash.erase(slot),
+            // Rewritten in place; old blocks are told apart by their sequence number.
+            Device::File(_) | Device::Block(_) => Ok(()),
+        }
+    }
+
+    fn is_bad(&mut self, slot: u32) -> bool {
+        match &mut self.device {
+            Device::Mtd(flash) => flash.is_bad(slot),
+            Device::File(_) | Device::Block(_) => false,
+        }
     }
 
     fn sync(&mut self) -> Result<(), MediumError> {
@@ -333,7 +380,7 @@ fn geometry(path: &Path, kind: Kind, shape: &Shape) -> Result<Geometry, OpenErro
         ring_bytes,
         kind.writing(),
     );
-    let aligned = kind == Kind::File || ring_bytes.is_multiple_of(SUPERBLOCK_SPACE);
+    let aligned = kind != Kind::Block || ring_bytes.is_multiple_of(SUPERBLOCK_SPACE);
     found.filter(|_| aligned).ok_or_else(|| OpenError::Shape {
         path: path.to_owned(),
         problem: format!(
