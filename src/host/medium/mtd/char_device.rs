@@ -213,7 +213,7 @@ mod tests {
             (MEMSETBADBLOCK, 0x4008_4d0c),
             (ECCGETSTATS, 0x8010_4d12),
         ] {
-            assert_eq!(ours as u32, header, "{header:08x}");
+            assert_eq!(ours, header, "{header:08x}");
         }
     }
 
