@@ -9,8 +9,8 @@
 //!
 //! # Memory
 //!
-//! A codec and a frame for as many series as the format has (7 MiB), a catalogue for the texts of the largest segment
-//! (256 MiB at most), and the inspector's buffers.
+//! A codec, a frame and a catalogue for as many series as the image defines (about 110 bytes each, 7 MiB at most) and for the
+//! texts of the largest segment (256 MiB at most), and the inspector's buffers.
 
 use super::boot_key;
 use super::boots::Boots;
@@ -81,6 +81,7 @@ impl<S: Storage> FrameReader<S> {
         let mut slots = Vec::new();
         let mut boots = Boots::default();
         let mut text = (0, 0);
+        let (mut series, mut samples) = (1, 1);
         let summary = inspector.survey(|slot, event| match event {
             Event::Segment(_) => {
                 text.0 = 0;
@@ -88,24 +89,31 @@ impl<S: Storage> FrameReader<S> {
             }
             Event::Start(start) => boots.note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock),
             Event::Clock(clock) => boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source),
-            Event::Target(target) => text.0 += target.body.len() + SHARED_BYTES,
+            Event::Frame(frame) => samples = samples.max(frame.samples.unwrap_or(0) as usize),
+            Event::Target(target) => {
+                text.0 += target.body.len() + SHARED_BYTES;
+                text.1 = text.1.max(text.0);
+            }
             Event::Dict(dict) => {
                 let bytes = usize::from(dict.count) * SHARED_BYTES;
                 text.0 = text.0.saturating_add(bytes).saturating_add(dict.raw_len);
                 text.1 = text.1.max(text.0);
+                series = series.max(usize::from(dict.first) + usize::from(dict.count));
             }
             _ => {}
         });
         slots.dedup();
+        // A frame may hold a series twice, or mark all of them.
+        let samples = samples.max(series).min(MAX_SERIES);
         let text_bytes = (text.1 + text.1 / 16 + 4096).min(MAX_TEXT_BYTES);
         Self {
             inspector,
             summary,
             slots,
             boots,
-            decoder: Decoder::new(CodecId::default(), MAX_SERIES),
-            catalogue: Catalogue::new(MAX_SERIES, text_bytes, MAX_TARGETS),
-            frame: Frame::with_capacity(MAX_SERIES),
+            decoder: Decoder::new(CodecId::default(), series),
+            catalogue: Catalogue::new(series, text_bytes, MAX_TARGETS),
+            frame: Frame::with_capacity(samples),
         }
     }
 
