@@ -152,7 +152,7 @@ impl<S: Storage> Agent<S> {
         self.schedule.next_due()
     }
 
-    /// A scrape to start now. Its target is not due again before [`Agent::finish`] or [`Agent::abandon`].
+    /// A scrape to start now. Its target is not due again before [`Agent::finish`].
     pub fn due(&mut self, now: Instant) -> Option<Due> {
         self.schedule.due(now)
     }
