@@ -241,7 +241,7 @@ impl Medium {
                     let (path, what) = (path.to_owned(), "a ring");
                     return Err(OpenError::Exists { path, what });
                 }
-                device.wipe().map_err(io_error("wipe", path))?;
+                device.wipe(shape.ring_bytes).map_err(io_error("wipe", path))?;
                 let mut medium = Self::new(Device::Block(device), kind, geometry, shape);
                 medium.write_ring(path, naming)?;
                 Ok(medium)
