@@ -346,6 +346,107 @@ fn a_ring_of_another_shape_or_none_is_refused_and_left_alone() {
     assert!(matches!(refused, Err(MountError::Config("remotes"))));
 }
 
+#[test]
+fn blocks_hidden_at_a_mount_and_back_later_cost_no_frame_written_since() {
+    let mut world = World::new(18);
+    let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
+    let mut told = Vec::new();
+    let mut blocks = Vec::new();
+    for _ in 0..3 {
+        world.churn = told.is_empty();
+        told.push(append(&mut ring, &mut world).expect("room"));
+        ring.cut();
+        ring.commit(&mut world.catalogue).expect("the medium is sound");
+        blocks.push(ring.counters().blocks_written as u32 - 1);
+    }
+    let mut ram = ring.into_storage().crash(&[], 1);
+    // The first segment is in slot 1; its last two blocks cannot be read for a while.
+    ram.unreadable = blocks[1..].iter().map(|index| 16 + index).collect();
+    let (mut ring, _) = mount(ram, &mut world, 2);
+    let new = append(&mut ring, &mut world).expect("room");
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    let mut ram = ring.into_storage().crash(&[], 1);
+    ram.unreadable.clear();
+    let (mut ring, _) = mount(ram, &mut world, 3);
+    // The second was overwritten; the third is back, and the new one is not taken for a copy of an old one.
+    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    assert_eq!(read, [told[0].clone(), told[2].clone(), new]);
+}
+
+#[test]
+fn a_segment_takes_a_higher_epoch_than_what_a_cut_boot_left_in_its_slot() {
+    use tidegate::wal::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed};
+    let mut world = World::new(19);
+    let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
+    fill(&mut ring, &mut world, 5);
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    let mut ram = ring.into_storage().crash(&[], 1);
+    // Block 9 of the segment to come, whose first blocks never landed.
+    let mut block = [0; 512];
+    block[BLOCK_HEADER_BYTES..][..3].copy_from_slice(&[0x89, 1, 0]);
+    let left = BlockHeader {
+        flags: 0,
+        seq: 2,
+        index: 9,
+        used: 3,
+        first_record: 0,
+        dictionary: 0,
+        ack: 0,
+        stream_offset: 1_000,
+        epoch: 50,
+    };
+    left.emit(&mut block, block_seed(&ring_support::UUID, 2));
+    ram.write(2 * 16 + 9, &block).expect("the medium is sound");
+    let (mut ring, _) = mount(ram, &mut world, 2);
+    assert_eq!(ring.stats().epoch, 2);
+    while ring.stats().head_seq < 2 {
+        fill(&mut ring, &mut world, 5);
+    }
+    assert_eq!(ring.stats().epoch, 51);
+}
+
+#[test]
+fn definitions_that_take_several_rounds_all_stand_before_the_frames() {
+    use tidegate::catalogue::{Catalogue, SeriesText};
+    use tidegate::sample::{MetricType, TargetRef};
+    let shape = geometry(4096, 32, 4, Medium::Rewritable);
+    let mut long = config(&shape, 1);
+    long.text_bytes = 60_000;
+    let mut world = World::new(20);
+    world.catalogue = Catalogue::new(ring_support::MAX_SERIES, 60_000, 8);
+    let (mut ring, _) = mount_with(formatted(shape, 1), long, &mut world, 1);
+    for i in 0..40u64 {
+        let noise = fastrand::Rng::with_seed(i);
+        let body: String = core::iter::repeat_with({
+            let mut noise = noise;
+            move || noise.alphanumeric()
+        })
+        .take(800)
+        .collect();
+        let text = SeriesText {
+            name: "long",
+            body: &format!("a=\"{body}\""),
+        };
+        let series = world
+            .catalogue
+            .define(TargetRef(0), text, MetricType::Gauge)
+            .expect("60 kB are enough");
+        world.series[0].push((series, i as i64));
+        world.series[1].clear();
+    }
+    world.churn = false;
+    let told = fill(&mut ring, &mut world, 4);
+    let syncs = ring.storage().syncs;
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    assert!(ring.storage().syncs - syncs > 1);
+    let ram = ring.into_storage().crash(&[], 1);
+    let mut long = config(&shape, 1);
+    long.text_bytes = 60_000;
+    let (mut ring, report) = mount_with(ram, long, &mut world, 2);
+    assert!(report.catalogue_kept);
+    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+}
+
 struct Deflate;
 
 impl Compress for Deflate {

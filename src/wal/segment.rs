@@ -441,8 +441,11 @@ mod tests {
     const UUID: [u8; 16] = [9; 16];
     const SLOT: u32 = 1;
 
-    /// A slot with these blocks: index, flags, seq, epoch, stream offset, payload.
-    fn slot(blocks: &[(u16, u8, u32, u32, u32, &[u8])]) -> Flash<Ram> {
+    /// Index, flags, seq, epoch, stream offset, payload.
+    type Written<'a> = (u16, u8, u32, u32, u32, &'a [u8]);
+
+    /// A slot with these blocks.
+    fn slot(blocks: &[Written<'_>]) -> Flash<Ram> {
         let geometry = Geometry {
             block_bytes: 256,
             blocks_per_slot: 8,
@@ -477,7 +480,7 @@ mod tests {
     }
 
     /// First byte of each record's payload, in reading order.
-    fn read(blocks: &[(u16, u8, u32, u32, u32, &[u8])]) -> Vec<u8> {
+    fn read(blocks: &[Written<'_>]) -> Vec<u8> {
         let mut flash = slot(blocks);
         let mut index = Index::new(&flash.geometry);
         let mut stream = Stream::new(&flash.geometry);
