@@ -55,7 +55,13 @@ pub(super) struct Exchange<'a> {
     gunzip: Option<&'a mut Gunzip>,
     progress: &'a Progress,
     stats: &'a Cell<ClientStats>,
+    /// Bytes received since other tasks had their turn.
+    streak: usize,
 }
+
+/// Bytes received at a stretch, about a millisecond's work: a peer that sends faster than we read would else keep the only
+/// thread, and no deadline would ever be looked at.
+const STREAK_BYTES: usize = 64 * 1024;
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
@@ -73,6 +79,7 @@ impl<'a> Exchange<'a> {
             gunzip: gunzip.as_deref_mut(),
             progress,
             stats,
+            streak: 0,
         }
     }
 
@@ -266,6 +273,11 @@ impl<'a> Exchange<'a> {
             .map_err(|error| HttpError::from_stream(error, phase))?;
         if read > 0 {
             self.note_received(read);
+        }
+        self.streak += read;
+        if self.streak >= STREAK_BYTES {
+            self.streak = 0;
+            smol::future::yield_now().await;
         }
         Ok(read)
     }
