@@ -390,6 +390,45 @@ fn more_dead_targets_than_workers_do_not_hold_up_the_living() {
 }
 
 #[test]
+fn a_target_that_floods_does_not_hold_up_the_others() {
+    let directory = TempDir::new();
+    let receiver = Receiver::accepting(None);
+    let good = Target::serving(counting);
+    let flood = RawTarget::answering(|_, stream| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
+        let lines = "flood 1\n".repeat(2_000);
+        let chunk = format!("{:x}\r\n{lines}\r\n", lines.len());
+        let mut alive = stream.write_all(head.as_bytes()).is_ok();
+        while alive {
+            alive = stream.write_all(chunk.as_bytes()).is_ok();
+        }
+        false
+    });
+    let rate = "  scrape_interval: 300ms\n  scrape_timeout: 300ms\n";
+    let jobs = job("good", good.address(), rate) + &job("flood", flood.address(), rate);
+    let mut agent = Agent::start(&configure(directory.path(), &jobs, &remote(&receiver), ""));
+    wait_for("the flood's end", PATIENCE, || {
+        let targets = agent.json("/api/v1/targets");
+        let targets = targets.array("data.activeTargets");
+        targets
+            .iter()
+            .any(|target| target.text("health") == "down" && target.text("lastError").contains("deadline"))
+    });
+    let (before, start) = (good.scrapes(), std::time::Instant::now());
+    std::thread::sleep(Duration::from_millis(2_500));
+    let scrapes = good.scrapes() - before;
+    let expected = start.elapsed().as_millis() as u64 / 300;
+    assert!(scrapes * 4 >= expected * 3, "{scrapes} of {expected} scrapes");
+    agent.stop();
+    receiver.arrived(|arrived| {
+        let of_good = |s: &&common::protobuf::Sample| s.label("__name__") == "up" && s.label("job") == "good";
+        let ups = arrived.samples.iter().filter(of_good);
+        assert!(ups.clone().count() > 4 && ups.clone().all(|sample| sample.bits == 1_f64.to_bits()));
+        assert!(!arrived.samples.iter().any(|sample| sample.label("__name__") == "flood"));
+    });
+}
+
+#[test]
 fn a_target_that_comes_and_goes_leaves_staleness_markers() {
     let directory = TempDir::new();
     let receiver = Receiver::accepting(None);
