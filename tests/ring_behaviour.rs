@@ -253,6 +253,45 @@ fn samples_from_before_the_clock_was_set_get_their_time_when_it_is() {
 }
 
 #[test]
+fn boots_that_never_knew_the_time_are_placed_before_the_next_one() {
+    let mut world = World::new(81);
+    let mut ram = formatted(small(), 1);
+    let mut lives = Vec::new();
+    for number in 1..3 {
+        let mut dark = boot(number, world.now);
+        dark.wall = None;
+        let mounted = Ring::mount(ram, config(&small(), 1), dark, &mut world.catalogue);
+        let (mut ring, _) = mounted.expect("the image is a ring");
+        world.adopt();
+        lives.push(fill(&mut ring, &mut world, 5));
+        ring.commit(&mut world.catalogue).expect("the medium is sound");
+        let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+        // As long as this boot does not know the time either, everything waits.
+        assert!(all.iter().all(|told| told.unix_ms.is_none()));
+        ram = ring.into_storage().crash(&[], 1);
+        world.now = 1_000;
+    }
+    let (mut ring, _) = mount(ram, &mut world, 9);
+    let told = append(&mut ring, &mut world).expect("room");
+    let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    assert_eq!(all.len(), 11);
+    let times: Vec<i64> = all.iter().filter_map(|told| told.unix_ms).collect();
+    assert_eq!(times.len(), 11);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+    let began = told.unix_ms.expect("known") - told.time_ms as i64;
+    assert_eq!(times[9], began - 1);
+    // Within a boot the distances are true.
+    for life in lives.iter().enumerate() {
+        let (first, frames) = (life.0 * 5, life.1);
+        assert_eq!(
+            times[first + 4] - times[first],
+            (frames[4].time_ms - frames[0].time_ms) as i64
+        );
+    }
+    assert_eq!(ring.counters().frames_anchored, 10);
+}
+
+#[test]
 fn frames_can_be_appended_and_read_while_a_sync_is_under_way() {
     let mut world = World::new(9);
     let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);

@@ -1,5 +1,8 @@
 //! Wall-clock offsets of the boots whose frames are on the ring.
 //!
+//! A boot that ended without ever knowing the time is *anchored*: its last frame is placed just before the next boot
+//! began, and so on backwards. That is the latest it can have been; how long the box was off nobody can know.
+//!
 //! Frames carry boot time. What is latest known of a boot's offset, from START and CLOCK records or from the host,
 //! turns it into wall time. 64 boots of 32 bytes; beyond that the one noted first is forgotten, and its frames read
 //! without wall time until its records are read again.
@@ -17,6 +20,8 @@ struct Known {
 #[derive(Debug, Default)]
 pub(crate) struct Boots {
     known: heapless::Deque<Known, 64>,
+    /// Boots found at mount that have ended, oldest first, with the boot time of the last frame of each.
+    ended: heapless::Vec<(u32, u64), 16>,
     /// Largest wall time seen, 0 if none.
     pub(crate) latest_ms: i64,
 }
@@ -43,6 +48,33 @@ impl Boots {
             offset_ms,
             at_ms: mono_ms,
         });
+    }
+
+    /// Notes that `boot`, which has ended, had a frame at `time_ms`. Of more than 16 boots the newest are remembered.
+    pub(crate) fn note_ended(&mut self, boot: u32, time_ms: u64) {
+        if let Some((_, end)) = self.ended.iter_mut().find(|(ended, _)| *ended == boot) {
+            *end = time_ms.max(*end);
+            return;
+        }
+        if self.ended.is_full() {
+            self.ended.remove(0);
+        }
+        let _ = self.ended.push((boot, time_ms));
+    }
+
+    /// Wall time of `time_ms` of `boot`, which has ended without knowing the time, if the time of boot `current` is known:
+    /// then of every boot before it, too. Of a boot too old to be remembered every frame is placed at its end.
+    pub(crate) fn anchored_ms(&self, boot: u32, time_ms: u64, current: u32) -> Option<i64> {
+        let mut next_began = self.unix_ms(current, 0)?;
+        for &(ended, end_ms) in self.ended.iter().rev().filter(|(ended, _)| *ended != current) {
+            let anchored = next_began.saturating_sub_unsigned(end_ms).saturating_sub(1);
+            let began = self.unix_ms(ended, 0).unwrap_or(anchored);
+            if ended == boot {
+                return Some(began.saturating_add_unsigned(time_ms));
+            }
+            next_began = began;
+        }
+        Some(next_began.saturating_sub(1))
     }
 
     /// Wall time of `time_ms` of `boot`.

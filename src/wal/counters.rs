@@ -115,6 +115,8 @@ pub struct Counters {
     pub write_errors: u64,
     /// Reads that failed.
     pub read_errors: u64,
+    /// Frames read of boots that ended without knowing the time: they were given the latest time possible.
+    pub frames_anchored: u64,
     /// Blocks found damaged while reading.
     pub damaged_blocks: u64,
     /// Segments opened.

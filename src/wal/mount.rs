@@ -456,6 +456,7 @@ impl<S: Storage> Ring<S> {
             }
             kind::FRAME => {
                 if let Ok(frame) = tally.frame(bytes) {
+                    self.boots.note_ended(frame.boot, frame.time_ms);
                     if frame.number >= scan.next {
                         scan.frames += 1;
                         scan.samples += u64::from(frame.samples.unwrap_or(0));

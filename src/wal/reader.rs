@@ -202,8 +202,15 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn deliver(&self, reader: &mut Reader, frame: &mut Frame) {
-        frame.unix_ms = self.boots.unix_ms(reader.decoder.boot(), frame.time_ms);
+    fn deliver(&mut self, reader: &mut Reader, frame: &mut Frame) {
+        let boot = reader.decoder.boot();
+        frame.unix_ms = self.boots.unix_ms(boot, frame.time_ms);
+        if frame.unix_ms.is_none() && boot != self.boot_key {
+            frame.unix_ms = self.boots.anchored_ms(boot, frame.time_ms, self.boot_key);
+            if frame.unix_ms.is_some() {
+                self.counters.frames_anchored += 1;
+            }
+        }
         reader.position = FrameNo(frame.number.0 + 1);
         reader.expected = reader.position;
         reader.tried = None;

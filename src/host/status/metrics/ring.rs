@@ -60,7 +60,7 @@ const GAUGES: [Gauge; 11] = [
 
 type Count = (&'static str, &'static str, fn(&Counters) -> u64);
 
-const COUNTERS: [Count; 10] = [
+const COUNTERS: [Count; 11] = [
     ("tidegate_ring_frames_appended_total", "Scrapes stored.", |c| {
         c.frames_appended
     }),
@@ -88,6 +88,11 @@ const COUNTERS: [Count; 10] = [
         "tidegate_ring_write_errors_total",
         "Writes, erases and syncs that failed.",
         |c| c.write_errors,
+    ),
+    (
+        "tidegate_ring_frames_anchored_total",
+        "Scrapes read of boots that never knew the time: placed just before the next boot.",
+        |c| c.frames_anchored,
     ),
     ("tidegate_ring_read_errors_total", "Reads that failed.", |c| {
         c.read_errors
