@@ -44,7 +44,7 @@ use std::io;
 /// Longest time that a stop waits for the receivers, milliseconds.
 pub const FLUSH_MS: u64 = 5_000;
 
-/// Longest time that a reload waits for scrapes in progress, milliseconds: targets at the edge answer in less, and one that
+/// Longest time that a stop or a reload waits for scrapes in progress, milliseconds: targets at the edge answer in less, and one that
 /// hangs must not keep the others waiting.
 pub const FINISH_MS: u64 = 1_000;
 
@@ -223,7 +223,7 @@ impl Generation<'_> {
         match end {
             End::Stop => {
                 self.notify.send("STOPPING=1");
-                tasks.stop_scraping().await;
+                tasks.finish_scraping().await;
                 tasks.flush().await;
             }
             End::Reload(_) => {
@@ -326,15 +326,7 @@ impl Tasks {
         }
     }
 
-    /// Ends scraping. A scrape in progress is given up: it is nobody's failure, so it leaves no frame.
-    pub async fn stop_scraping(&mut self) {
-        self.shared.stopping.set(true);
-        for scrape in self.scrapes.drain(..) {
-            scrape.cancel().await;
-        }
-    }
-
-    /// Ends scraping, after the scrapes in progress or after [`FINISH_MS`]; what is given up then is scraped again at once
+    /// Ends scraping, after the scrapes in progress or after [`FINISH_MS`]; after a reload what is given up then is scraped again at once
     /// by the next configuration.
     pub async fn finish_scraping(&mut self) {
         self.shared.stopping.set(true);

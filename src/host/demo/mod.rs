@@ -135,7 +135,7 @@ fn play(ring: &Path) -> Result<Outcome, String> {
                 &stage,
             )
             .await;
-        tasks.stop_scraping().await;
+        tasks.finish_scraping().await;
         let end = now() + LAST_MS;
         while stage.scraped() > stage.tally().delivered && now() < end {
             tasks.shared.agent.borrow_mut().flush(end);
