@@ -4,10 +4,17 @@
 //! began, and so on backwards. That is the latest it can have been; how long the box was off nobody can know.
 //!
 //! Frames carry boot time. What is latest known of a boot's offset, from START and CLOCK records or from the host,
-//! turns it into wall time. 64 boots of 32 bytes; beyond that the one noted first is forgotten, and its frames read
+//! turns it into wall time. [`MAX_BOOTS`] are remembered; beyond that the one noted first is forgotten, and its frames read
 //! without wall time until its records are read again.
 
 use super::record::{ClockSource, UNKNOWN_MS};
+
+/// Boots whose offset is remembered, 24 bytes each. A ring of weeks on a box that restarts twice a day.
+const MAX_BOOTS: usize = 64;
+
+/// Boots of the head segment whose end is remembered, 16 bytes each: as many power cuts in a row without a clock keep their
+/// samples apart. Samples of older ones come out at one instant, in order.
+const MAX_ENDED: usize = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -19,9 +26,9 @@ struct Known {
 /// The table.
 #[derive(Debug, Default)]
 pub(crate) struct Boots {
-    known: heapless::Deque<Known, 64>,
+    known: heapless::Deque<Known, MAX_BOOTS>,
     /// Boots found at mount that have ended, oldest first, with the boot time of the last frame of each.
-    ended: heapless::Vec<(u32, u64), 16>,
+    ended: heapless::Vec<(u32, u64), MAX_ENDED>,
     /// Largest wall time seen, 0 if none.
     pub(crate) latest_ms: i64,
 }
@@ -50,7 +57,7 @@ impl Boots {
         });
     }
 
-    /// Notes that `boot`, which has ended, had a frame at `time_ms`. Of more than 16 boots the newest are remembered.
+    /// Notes that `boot`, which has ended, had a frame at `time_ms`. Of more than [`MAX_ENDED`] boots the newest are remembered.
     pub(crate) fn note_ended(&mut self, boot: u32, time_ms: u64) {
         if let Some((_, end)) = self.ended.iter_mut().find(|(ended, _)| *ended == boot) {
             *end = time_ms.max(*end);
@@ -105,5 +112,27 @@ mod tests {
         assert_eq!(boots.unix_ms(1, 0), None);
         assert_eq!(boots.unix_ms(65, 1), Some(2));
         assert_eq!(boots.latest_ms, 9_999);
+    }
+
+    #[test]
+    fn boots_without_a_clock_are_chained_backwards_from_the_one_that_has_it() {
+        let mut boots = Boots::default();
+        for boot in 0..=MAX_ENDED as u32 {
+            boots.note_ended(boot, 100);
+            boots.note_ended(boot, 50);
+        }
+        let current = 99;
+        let last = MAX_ENDED as u32;
+        assert_eq!(boots.anchored_ms(last, 100, current), None);
+        boots.note(current, 500, 1_000_500, 2);
+        assert_eq!(boots.anchored_ms(last, 100, current), Some(999_999));
+        assert_eq!(boots.anchored_ms(last - 1, 100, current), Some(999_999 - 101));
+        // Boot 0 made room: its samples end where the oldest remembered one begins.
+        let oldest = boots.anchored_ms(1, 0, current).expect("remembered");
+        assert_eq!(boots.anchored_ms(0, 7, current), Some(oldest - 1));
+        assert_eq!(boots.anchored_ms(0, 90, current), Some(oldest - 1));
+        // What one of them knew after all holds for it and for those before.
+        boots.note(last, 0, 500_000, 2);
+        assert_eq!(boots.anchored_ms(last - 1, 100, current), Some(499_999));
     }
 }
