@@ -3,6 +3,7 @@
 //! A scrape fills a [`Frame`], the ring encodes and decodes it, the sender turns it into
 //! batches. The buffers are allocated once, from the configuration, and reused.
 
+use crate::extras::Extras;
 use crate::sample::{Sample, SeriesRef, TargetRef};
 use alloc::vec::Vec;
 
@@ -132,12 +133,20 @@ pub struct Frame {
     pub explicit: Bounded<ExplicitTime>,
     /// Series that get a staleness marker at the time of this scrape.
     pub stale: Bounded<SeriesRef>,
+    /// Native histograms, exemplars and start times of the samples.
+    pub extras: Extras,
 }
 
 impl Frame {
-    /// An empty frame for up to `max_samples` samples: 12 + 16 + 2 bytes each.
+    /// An empty frame for up to `max_samples` samples, 12 + 16 + 2 bytes each, that carry nothing but values.
     #[must_use]
     pub fn with_capacity(max_samples: usize) -> Self {
+        Self::with_extras(max_samples, 0)
+    }
+
+    /// Likewise, with room for `extras_bytes` bytes of what samples carry.
+    #[must_use]
+    pub fn with_extras(max_samples: usize, extras_bytes: usize) -> Self {
         Self {
             number: FrameNo(0),
             target: TargetRef(0),
@@ -149,6 +158,7 @@ impl Frame {
             samples: Bounded::with_capacity(max_samples),
             explicit: Bounded::with_capacity(max_samples),
             stale: Bounded::with_capacity(max_samples),
+            extras: Extras::with_capacity(extras_bytes),
         }
     }
 
@@ -164,6 +174,7 @@ impl Frame {
         self.samples.clear();
         self.explicit.clear();
         self.stale.clear();
+        self.extras.clear();
     }
 }
 

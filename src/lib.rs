@@ -18,7 +18,7 @@
 //!
 //! ```text
 //! host -> agent -> {scrape, wal, remote_write}
-//!      -> {exposition, relabel, series, catalogue, frame, value, backoff} -> {labels, sample, clock, hash, limits}
+//!      -> {exposition, relabel, series, catalogue, frame, extras, value, backoff} -> {labels, sample, clock, hash, limits}
 //! ```
 //!
 //! `scrape`, `wal` and `remote_write` never name each other.
@@ -40,6 +40,7 @@ pub mod backoff;
 pub mod catalogue;
 pub mod clock;
 pub mod exposition;
+pub mod extras;
 pub mod frame;
 pub mod hash;
 #[cfg(feature = "host")]
