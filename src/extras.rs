@@ -63,6 +63,18 @@ pub enum Extra<'a> {
     },
 }
 
+impl Extra<'_> {
+    /// Index into the frame's samples.
+    #[must_use]
+    pub const fn position(&self) -> u16 {
+        match *self {
+            Self::Histogram { position, .. } | Self::Exemplar { position, .. } | Self::StartTime { position, .. } => {
+                position
+            }
+        }
+    }
+}
+
 /// Why extras could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -542,6 +542,7 @@ fn ring_config() -> RingConfig {
         staging_blocks: 16,
         max_series: MAX_SERIES,
         max_frame_samples: MAX_SERIES,
+        extras_bytes: 0,
         text_bytes: TEXT_BYTES,
         remotes: [remote].into_iter().collect(),
         when_full: WhenFull::DropOldest,

@@ -531,7 +531,7 @@ fn the_reader_says_boundary_before_names_change() {
     let mut world = World::new(14);
     let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
     let told = fill(&mut ring, &mut world, 150);
-    let mut frame = Frame::with_capacity(32);
+    let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
     let mut source = ring.source(0, &world.catalogue);
     let mut held: Vec<(Vec<tidegate::sample::SeriesRef>, Vec<String>)> = Vec::new();
     let (mut read, mut boundaries) = (0, 0);

@@ -137,7 +137,7 @@ impl Model {
         let mut at = self.cursors[remote].max(self.acked[remote]);
         let World { catalogue, .. } = &self.world;
         let ring = self.ring.as_mut().expect("mounted");
-        let mut frame = Frame::with_capacity(32);
+        let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
         let mut source = ring.source(remote, catalogue);
         while wanted > 0 {
             let expected = self.frames.range(at..).next().map(|(_, told)| told);

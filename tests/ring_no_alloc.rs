@@ -87,7 +87,7 @@ fn append_commit_rotate_read_and_acknowledge_do_not_allocate() {
     let mut world = World::new(1);
     let mounted = Ring::mount(memory, config(&shape, 1), boot(1, 0), &mut world.catalogue);
     let (mut ring, _) = mounted.expect("it was formatted");
-    let mut frame = Frame::with_capacity(32);
+    let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
     let mut allocated = 0;
     let mut read = 0;
     for i in 0..1_500u64 {

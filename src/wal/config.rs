@@ -47,6 +47,8 @@ pub struct RingConfig {
     pub max_series: usize,
     /// Samples of one frame at most.
     pub max_frame_samples: usize,
+    /// Bytes of native histograms, exemplars and start times of one frame at most, up to a quarter of a segment.
+    pub extras_bytes: usize,
     /// Bytes of names and labels; a reader gets half as much again.
     pub text_bytes: usize,
     /// Who drains it; at least one.
@@ -225,7 +227,8 @@ pub enum AppendError {
     Stopped,
     /// The frame can never be stored: it is counted as lost.
     TooBig,
-    /// A series or target index is beyond what the ring was made for: a fault of the caller, nothing is counted.
+    /// A series or target index is beyond what the ring was made for, or something is carried by no sample: a fault of the
+    /// caller, nothing is counted.
     UnknownSeries,
 }
 

@@ -117,6 +117,9 @@ pub struct Counters {
     pub read_errors: u64,
     /// Frames read of boots that ended without knowing the time: they were given the latest time possible.
     pub frames_anchored: u64,
+    /// Frames read without what their samples carried, and without those that were native histograms: written under a
+    /// configuration with more room for it.
+    pub frames_without_extras: u64,
     /// Blocks found damaged while reading.
     pub damaged_blocks: u64,
     /// Segments opened.

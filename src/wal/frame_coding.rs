@@ -14,7 +14,8 @@
 //! Per series the codec's state and 2 bytes of layout, per coder the codec's tables and 64 targets of 4 bytes.
 
 use super::record::{self, FrameHead, RecordFault, Start, frame_flag};
-use crate::frame::{Frame, FrameNo, Full, ScrapeCounts};
+use crate::extras::{self, Extra};
+use crate::frame::{ExplicitTime, Frame, FrameNo, Full, ScrapeCounts};
 use crate::limits::MAX_TARGETS;
 use crate::sample::{Number, Sample, SeriesRef, TargetRef};
 use crate::value::codec::{Codec, CodecId, SeriesState};
@@ -25,11 +26,11 @@ use alloc::vec;
 /// Most bytes of a frame's head before lists and values.
 const MAX_HEAD_BYTES: usize = 2 + 10 + 5 + 15;
 
-/// Most bytes of a frame record of `samples` samples: what no capture comes near.
+/// Most bytes of a frame record of `samples` samples that carry `extras_bytes`: what no capture comes near.
 #[must_use]
-pub const fn max_frame_bytes(codec: CodecId, samples: usize) -> usize {
-    // Series lists: 6 bytes per run; a time: 3 + 10 bytes.
-    MAX_HEAD_BYTES + codec.max_encoded_bytes(samples) + samples * (2 * 6 + 13) + 3 * 10
+pub const fn max_frame_bytes(codec: CodecId, samples: usize, extras_bytes: usize) -> usize {
+    // Series lists: 6 bytes per run; a time: 3 + 10 bytes; four lengths of lists.
+    MAX_HEAD_BYTES + codec.max_encoded_bytes(samples) + samples * (2 * 6 + 13) + extras_bytes + 4 * 10
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,13 +142,17 @@ impl Encoder {
         self.0.reset(mono_ms);
     }
 
-    /// Whether every series of the frame is in range.
+    /// Whether every series and every position of the frame is in range.
     pub(crate) fn knows(&self, frame: &Frame) -> bool {
         let limit = self.0.states.len();
         let within = |series: SeriesRef| usize::from(series.0) < limit;
         usize::from(frame.target.0) < MAX_TARGETS
             && frame.samples.iter().all(|sample| within(sample.series))
             && frame.stale.iter().all(|&series| within(series))
+            && frame
+                .extras
+                .iter()
+                .all(|extra| usize::from(extra.position()) < frame.samples.len())
     }
 
     /// Writes the payload of a FRAME record. The caller has asked [`Encoder::knows`].
@@ -174,6 +179,7 @@ impl Encoder {
             (!clock_known, frame_flag::NO_CLOCK),
             (!frame.stale.is_empty(), frame_flag::STALE),
             (!usual, frame_flag::COUNTS),
+            (frame.up && !frame.extras.is_empty(), frame_flag::EXTRAS),
         ] {
             flags |= if set { bit } else { 0 };
         }
@@ -194,6 +200,11 @@ impl Encoder {
         if flags & frame_flag::TIMES != 0 {
             record::put_times(out, &frame.explicit)?;
         }
+        if flags & frame_flag::EXTRAS != 0 {
+            let bytes = frame.extras.as_bytes();
+            put_u64(out, bytes.len() as u64)?;
+            out.put(bytes)?;
+        }
         coder.codec.encode(&mut coder.states, samples, out)?;
         coder.last_ms = frame.time_ms;
         if layout {
@@ -212,6 +223,7 @@ pub(crate) struct Decoder {
     /// First frame of the chunk: with `next`, tells which point of the stream the state belongs to.
     chunk: FrameNo,
     boot: u32,
+    left_out: bool,
 }
 
 impl Decoder {
@@ -221,6 +233,7 @@ impl Decoder {
             next: None,
             chunk: FrameNo(0),
             boot: 0,
+            left_out: false,
         }
     }
 
@@ -260,6 +273,12 @@ impl Decoder {
         self.boot
     }
 
+    /// The last frame came without what its samples carry, and without those that are native histograms: the frame it was
+    /// read into has no room for it.
+    pub(crate) fn left_out(&self) -> bool {
+        self.left_out
+    }
+
     /// Reads the payload of the next FRAME record. `frame.unix_ms` is left `None`.
     ///
     /// # Errors
@@ -268,6 +287,7 @@ impl Decoder {
         let number = self.next.take().ok_or(RecordFault::Malformed)?;
         let coder = &mut self.coder;
         let head = FrameHead::parse(payload)?;
+        self.left_out = false;
         let time_ms = coder.last_ms.wrapping_add(head.dt_ms as u64);
         frame.reset(head.target, time_ms);
         frame.number = number;
@@ -302,6 +322,7 @@ impl Decoder {
             }
             frame.explicit.push(time).map_err(too_large)?;
         }
+        record::check_extras(head.extras, Some(frame.samples.len()))?;
         coder
             .codec
             .decode(&mut coder.states, head.values, &mut frame.samples)
@@ -317,9 +338,51 @@ impl Decoder {
             post_relabel,
             added,
         };
+        match frame.extras.set_bytes(head.extras) {
+            Ok(sound) => sound.map_err(|_| RecordFault::Malformed)?,
+            Err(Full { .. }) => {
+                self.left_out = true;
+                leave_out_histograms(head.extras, frame);
+            }
+        }
         self.next = Some(FrameNo(number.0 + 1));
         Ok(())
     }
+}
+
+/// Takes the samples out of the frame that are native histograms according to `extras`, which have been checked: their
+/// numbers mean nothing without them.
+fn leave_out_histograms(extras: &[u8], frame: &mut Frame) {
+    /// No series has this index: a list of series ends before it.
+    const OUT: SeriesRef = SeriesRef(u16::MAX);
+    for extra in extras::read(extras).flatten() {
+        if let Extra::Histogram { position, .. } = extra
+            && let Some(sample) = frame.samples.get_mut(usize::from(position))
+        {
+            sample.series = OUT;
+        }
+    }
+    let (mut kept, mut times, mut kept_times) = (0, 0, 0);
+    for position in 0..frame.samples.len() {
+        let sample = frame.samples[position];
+        let out = sample.series == OUT;
+        if let Some(&time) = frame.explicit.get(times)
+            && usize::from(time.position) == position
+        {
+            times += 1;
+            if !out {
+                let position = kept as u16;
+                frame.explicit[kept_times] = ExplicitTime { position, ..time };
+                kept_times += 1;
+            }
+        }
+        if !out {
+            frame.samples[kept] = sample;
+            kept += 1;
+        }
+    }
+    frame.samples.truncate(kept);
+    frame.explicit.truncate(kept_times);
 }
 
 /// What a walk learns of a frame without decoding its values.
@@ -339,6 +402,8 @@ pub struct FrameInfo {
     pub samples: Option<u32>,
     /// Bytes of the record's payload.
     pub bytes: u32,
+    /// Bytes of what the samples carry.
+    pub extras_bytes: u32,
 }
 
 /// Follows frames without codec state: 64 targets of 8 bytes.
@@ -393,6 +458,7 @@ impl Tally {
             }
             *known
         };
+        record::check_extras(head.extras, samples.map(|samples| samples as usize))?;
         self.next = Some(FrameNo(number.0 + 1));
         Ok(FrameInfo {
             number,
@@ -402,6 +468,7 @@ impl Tally {
             boot: self.boot,
             samples,
             bytes: payload.len() as u32,
+            extras_bytes: head.extras.len() as u32,
         })
     }
 }
@@ -410,4 +477,132 @@ impl Tally {
 #[must_use]
 pub fn boot_key(id: &[u8; 16]) -> u32 {
     crate::hash::crc32c(0, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Bounded;
+    use alloc::vec::Vec;
+
+    /// Samples of series 10 to 14; 1 and 3 are histograms, 2 and 3 have times of their own.
+    fn frame() -> Frame {
+        let mut frame = Frame::with_extras(8, 100);
+        frame.reset(TargetRef(0), 1_000);
+        frame.up = true;
+        for series in 10..15 {
+            let number = Number::decimal(i64::from(series) * 2, 0);
+            let series = SeriesRef(series);
+            frame.samples.push(Sample { number, series }).unwrap();
+        }
+        for position in [2, 3] {
+            let unix_ms = 1_700_000_000_000;
+            frame.explicit.push(ExplicitTime { position, unix_ms }).unwrap();
+        }
+        (frame.counts.scraped, frame.counts.post_relabel) = (5, 5);
+        frame.extras.push_histogram(3, &[8, 26]).unwrap();
+        frame.extras.push_histogram(1, &[8, 22]).unwrap();
+        frame.extras.push_exemplar(4, None, 0, "a=\"b\"").unwrap();
+        frame
+    }
+
+    fn encoded(frames: &[&Frame]) -> Vec<Vec<u8>> {
+        let mut encoder = Encoder::new(CodecId::Tc1, 20);
+        encoder.reset(1_000);
+        let encode = |frame: &&Frame| {
+            assert!(encoder.knows(frame));
+            let mut out = Bounded::with_capacity(1_000);
+            encoder.encode(frame, true, &mut out).unwrap();
+            out.to_vec()
+        };
+        frames.iter().map(encode).collect()
+    }
+
+    fn decoder() -> Decoder {
+        let mut decoder = Decoder::new(CodecId::Tc1, 20);
+        decoder.start(&Start {
+            epoch: 1,
+            boot_id: [0; 16],
+            mono_ms: 1_000,
+            wall_ms: 0,
+            clock: 0,
+            error_ms: 0,
+            frame_no: 5,
+            prior: 5,
+            config_crc: 0,
+        });
+        decoder
+    }
+
+    fn series(frame: &Frame) -> Vec<u16> {
+        frame.samples.iter().map(|sample| sample.series.0).collect()
+    }
+
+    #[test]
+    fn what_samples_carry_comes_back_byte_for_byte() {
+        let written = frame();
+        let mut read = Frame::with_extras(8, written.extras.as_bytes().len());
+        let mut decoder = decoder();
+        for payload in encoded(&[&written, &written]) {
+            decoder.decode(&payload, &mut read).unwrap();
+            assert_eq!(read.extras.as_bytes(), written.extras.as_bytes());
+            assert_eq!(&read.samples[..], &written.samples[..]);
+            assert!(!decoder.left_out());
+        }
+    }
+
+    #[test]
+    fn a_failed_scrape_carries_nothing() {
+        let mut written = frame();
+        written.up = false;
+        let payload = encoded(&[&written]).remove(0);
+        assert_eq!(payload[1] & frame_flag::EXTRAS, 0);
+        assert_eq!(decoder().decode(&payload, &mut Frame::with_capacity(8)), Ok(()));
+    }
+
+    #[test]
+    fn without_room_the_frame_comes_without_extras_and_histograms() {
+        let written = frame();
+        let payloads = encoded(&[&written, &written]);
+        let mut decoder = decoder();
+        for payload in &payloads {
+            let mut read = Frame::with_extras(8, written.extras.as_bytes().len() - 1);
+            decoder.decode(payload, &mut read).unwrap();
+            assert!(decoder.left_out() && read.extras.is_empty());
+            assert_eq!(series(&read), [10, 12, 14]);
+            assert_eq!(read.samples[1].number, Number::decimal(24, 0));
+            let unix_ms = 1_700_000_000_000;
+            assert_eq!(&read.explicit[..], [ExplicitTime { position: 1, unix_ms }]);
+            assert_eq!(read.counts.scraped, 5);
+        }
+    }
+
+    #[test]
+    fn extras_of_no_sample_are_neither_written_nor_read() {
+        let mut written = frame();
+        written.extras.push_start_time(5, 1).unwrap();
+        assert!(!Encoder::new(CodecId::Tc1, 20).knows(&written));
+
+        let mut written = frame();
+        written.extras.push_start_time(4, 1).unwrap();
+        let mut payload = encoded(&[&written]).remove(0);
+        let start_time = [0x83, 2, 4, 2];
+        let at = payload.windows(4).position(|bytes| bytes == start_time).unwrap();
+        payload[at + 2] = 5;
+        let mut read = Frame::with_extras(8, 100);
+        assert_eq!(decoder().decode(&payload, &mut read), Err(RecordFault::Malformed));
+        let mut tally = Tally {
+            next: Some(FrameNo(5)),
+            ..Tally::default()
+        };
+        assert_eq!(tally.frame(&payload), Err(RecordFault::Malformed));
+        payload[at + 2] = 4;
+        assert_eq!(decoder().decode(&payload, &mut read), Ok(()));
+        let mut tally = Tally {
+            next: Some(FrameNo(5)),
+            ..Tally::default()
+        };
+        let info = tally.frame(&payload).unwrap();
+        assert_eq!(info.extras_bytes as usize, written.extras.as_bytes().len());
+    }
 }

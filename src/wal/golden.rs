@@ -149,3 +149,21 @@ fn the_frame_examples_are_what_is_written() {
     (second.counts.scraped, second.counts.post_relabel) = (2, 2);
     shown(&frame_record(CodecId::Tc0, &[&first, &second]));
 }
+
+#[test]
+fn the_example_of_a_frame_with_extras_is_what_is_written() {
+    let mut frame = Frame::with_extras(8, 100);
+    frame.reset(TargetRef(2), 1_000);
+    frame.up = true;
+    frame.duration_100us = 30;
+    let (number, series) = (Number::decimal(3, 0), SeriesRef(7));
+    frame.samples.push(Sample { number, series }).unwrap();
+    (frame.counts.scraped, frame.counts.post_relabel) = (1, 1);
+    frame.extras.push_histogram(0, &[8, 3]).unwrap();
+    frame.extras.push_start_time(0, 1_700_000_000_000).unwrap();
+    frame
+        .extras
+        .push_exemplar(0, Some(1_700_000_000_000), 0.5f64.to_bits(), r#"a="b""#)
+        .unwrap();
+    shown(&frame_record(CodecId::Tc0, &[&frame]));
+}

@@ -185,6 +185,8 @@ pub struct SlotSummary {
     pub frame_count: u64,
     /// Samples in them, where the layout is known.
     pub samples: u64,
+    /// Bytes of what samples carry: native histograms, exemplars, start times.
+    pub extras_bytes: u64,
     /// Definitions of series.
     pub series: u64,
     /// Bytes of definitions.
@@ -532,6 +534,7 @@ impl<S: Storage> Inspector<S> {
                 summary.frames = Some((first, frame.number));
                 summary.frame_count += 1;
                 summary.samples += u64::from(frame.samples.unwrap_or(0));
+                summary.extras_bytes += u64::from(frame.extras_bytes);
                 visit(&Event::Frame(&frame));
             }
             kind::TARGET => visit(&Event::Target(&record::parse(bytes)?)),
@@ -564,6 +567,7 @@ fn add(total: &mut SlotSummary, slot: &SlotSummary) {
     total.payload_bytes += slot.payload_bytes;
     total.frame_count += slot.frame_count;
     total.samples += slot.samples;
+    total.extras_bytes += slot.extras_bytes;
     total.series += slot.series;
     total.dictionary_bytes += slot.dictionary_bytes;
     total.epoch = total.epoch.max(slot.epoch);

@@ -34,7 +34,7 @@ const HEADER_BLOCKS: u32 = 3;
 
 /// Payload bytes of the longest record that is written or read.
 pub(crate) fn record_bytes(config: &RingConfig, geometry: &Geometry) -> usize {
-    max_frame_bytes(config.codec, config.max_frame_samples)
+    max_frame_bytes(config.codec, config.max_frame_samples, config.extras_bytes)
         .min(geometry.segment_bytes() as usize / 2)
         .max(raw_bytes(config) + record::MAX_CONTROL_BYTES)
 }
@@ -618,6 +618,9 @@ pub fn check_config(config: &RingConfig, geometry: &Geometry) -> Result<(), Moun
     }
     if config.max_frame_samples == 0 || config.max_frame_samples > crate::limits::MAX_SERIES {
         return Err(MountError::Config("max_frame_samples"));
+    }
+    if config.extras_bytes > geometry.segment_bytes() as usize / 4 {
+        return Err(MountError::Config("extras_bytes"));
     }
     let control = control_blocks(config, geometry) as u32;
     if control + 2 > geometry.blocks_per_slot - geometry.first_block() {

@@ -211,6 +211,7 @@ impl<S: Storage> Ring<S> {
                 self.counters.frames_anchored += 1;
             }
         }
+        self.counters.frames_without_extras += u64::from(reader.decoder.left_out());
         reader.position = FrameNo(frame.number.0 + 1);
         reader.expected = reader.position;
         reader.tried = None;

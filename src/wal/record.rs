@@ -6,6 +6,7 @@
 //! Nothing here allocates or panics on any input; what does not parse is a [`RecordFault`].
 
 use super::counters::Loss;
+use crate::extras;
 use crate::frame::Full;
 use crate::sample::{SeriesRef, TargetRef};
 use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_i64, put_u64};
@@ -28,16 +29,12 @@ pub mod kind {
     pub const FRAME: u8 = 0x05;
     /// Offset of the boot's clock.
     pub const CLOCK: u8 = 0x06;
-    /// Reserved: native histograms of the frame before it.
-    pub const HISTOGRAMS: u8 = 0x0a;
     /// Samples lost.
     pub const DROP: u8 = 0x87;
     /// Summary at the end of a full segment.
     pub const SEAL: u8 = 0x88;
     /// Acknowledgement of one remote.
     pub const ACK: u8 = 0x89;
-    /// Reserved: exemplars of the frame before it.
-    pub const EXEMPLARS: u8 = 0x8b;
 }
 
 /// Most bytes of a control record's payload: SEGHDR with every field at its longest is below 450.
@@ -279,8 +276,10 @@ pub mod frame_flag {
     pub const STALE: u8 = 0x10;
     /// Three counts follow.
     pub const COUNTS: u8 = 0x20;
-    /// Not assigned; a frame that has one set cannot be read.
-    pub const RESERVED: u8 = 0xc0;
+    /// What samples carry beside their values follows: [`crate::extras`].
+    pub const EXTRAS: u8 = 0x40;
+    /// Not assigned; a frame that has it set cannot be read.
+    pub const RESERVED: u8 = 0x80;
 }
 
 /// Head of a frame record, lists not yet read.
@@ -302,6 +301,8 @@ pub struct FrameHead<'a> {
     pub layout: Option<SeriesList<'a>>,
     /// Explicit timestamps: how many, then the pairs.
     pub times: Times<'a>,
+    /// What samples carry, not checked: see [`check_extras`].
+    pub extras: &'a [u8],
     /// What the codec wrote.
     pub values: &'a [u8],
 }
@@ -340,6 +341,12 @@ impl<'a> FrameHead<'a> {
         } else {
             Times::EMPTY
         };
+        let extras = if flags & frame_flag::EXTRAS != 0 {
+            let len = usize::try_from(cursor.u64()?).map_err(|_| RecordFault::Malformed)?;
+            cursor.bytes(len)?
+        } else {
+            &[]
+        };
         Ok(Self {
             target,
             flags,
@@ -349,6 +356,7 @@ impl<'a> FrameHead<'a> {
             stale,
             layout,
             times,
+            extras,
             values: cursor.rest(),
         })
     }
@@ -358,6 +366,16 @@ impl<'a> FrameHead<'a> {
     pub const fn failed(&self) -> bool {
         self.flags & frame_flag::FAILED != 0
     }
+}
+
+/// Checks that `bytes` are extras of a frame of `samples` samples; `None`: their number is not known.
+///
+/// # Errors
+/// [`RecordFault::Malformed`].
+pub fn check_extras(bytes: &[u8], samples: Option<usize>) -> Result<(), RecordFault> {
+    let within = |position: u16| samples.is_none_or(|samples| usize::from(position) < samples);
+    let sound = extras::read(bytes).all(|extra| extra.is_ok_and(|extra| within(extra.position())));
+    sound.then_some(()).ok_or(RecordFault::Malformed)
 }
 
 fn narrow(value: u64) -> Result<u32, RecordFault> {

@@ -81,7 +81,7 @@ impl<S: Storage> FrameReader<S> {
         let mut slots = Vec::new();
         let mut boots = Boots::default();
         let mut text = (0, 0);
-        let (mut series, mut samples) = (1, 1);
+        let (mut series, mut samples, mut extras) = (1, 1, 0);
         let summary = inspector.survey(|slot, event| match event {
             Event::Segment(_) => {
                 text.0 = 0;
@@ -89,7 +89,10 @@ impl<S: Storage> FrameReader<S> {
             }
             Event::Start(start) => boots.note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock),
             Event::Clock(clock) => boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source),
-            Event::Frame(frame) => samples = samples.max(frame.samples.unwrap_or(0) as usize),
+            Event::Frame(frame) => {
+                samples = samples.max(frame.samples.unwrap_or(0) as usize);
+                extras = extras.max(frame.extras_bytes as usize);
+            }
             Event::Target(target) => {
                 text.0 += target.body.len() + SHARED_BYTES;
                 text.1 = text.1.max(text.0);
@@ -113,7 +116,7 @@ impl<S: Storage> FrameReader<S> {
             boots,
             decoder: Decoder::new(CodecId::default(), series),
             catalogue: Catalogue::new(series, text_bytes, MAX_TARGETS),
-            frame: Frame::with_capacity(samples),
+            frame: Frame::with_extras(samples, extras),
         }
     }
 

@@ -12,6 +12,8 @@ use tidegate::wal::{Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull,
 
 pub const MAX_SERIES: usize = 60;
 pub const TEXT_BYTES: usize = 1000;
+/// Room for what the samples of a frame carry.
+pub const EXTRAS_BYTES: usize = 400;
 pub const UUID: [u8; 16] = *b"tidegate ring 01";
 
 pub fn geometry(block_bytes: u32, blocks: u32, slots: u32, medium: Medium) -> Geometry {
@@ -34,6 +36,7 @@ pub fn config(geometry: &Geometry, remotes: usize) -> RingConfig {
         staging_blocks: 12,
         max_series: MAX_SERIES,
         max_frame_samples: 32,
+        extras_bytes: EXTRAS_BYTES,
         text_bytes: TEXT_BYTES,
         remotes: (0..remotes as u32)
             .map(|id| RemoteConfig {
@@ -79,6 +82,7 @@ pub struct Told {
     pub samples: Vec<(String, u64)>,
     pub times: Vec<(u16, i64)>,
     pub stale: Vec<String>,
+    pub extras: Vec<u8>,
 }
 
 pub fn name(catalogue: &Catalogue, series: SeriesRef) -> String {
@@ -108,6 +112,7 @@ pub fn tell(frame: &Frame, catalogue: &Catalogue) -> Told {
             .map(|time| (time.position, time.unix_ms))
             .collect(),
         stale: frame.stale.iter().map(|&series| name(catalogue, series)).collect(),
+        extras: frame.extras.as_bytes().to_vec(),
     }
 }
 
@@ -115,6 +120,8 @@ pub fn tell(frame: &Frame, catalogue: &Catalogue) -> Told {
 pub struct World {
     pub catalogue: Catalogue,
     pub rng: fastrand::Rng,
+    /// Apart, so that what samples carry does not change what is scraped from a seed.
+    carried: fastrand::Rng,
     pub frame: Frame,
     /// Series of each target that are scraped now, with their last value.
     pub series: [Vec<(SeriesRef, i64)>; 2],
@@ -128,7 +135,8 @@ impl World {
         let mut world = Self {
             catalogue: catalogue(),
             rng: fastrand::Rng::with_seed(seed),
-            frame: Frame::with_capacity(32),
+            carried: fastrand::Rng::with_seed(!seed),
+            frame: Frame::with_extras(32, EXTRAS_BYTES),
             series: [Vec::new(), Vec::new()],
             now: 1_000,
             coined: 0,
@@ -232,12 +240,33 @@ impl World {
                 self.frame.explicit.push(time).expect("two");
             }
         }
+        if self.carried.u8(0..4) == 0 {
+            self.carry(n as u16);
+        }
+    }
+
+    /// Gives samples of `self.frame`, which has `n`, something to carry.
+    fn carry(&mut self, n: u16) {
+        let (extras, rng) = (&mut self.frame.extras, &mut self.carried);
+        for position in 0..n {
+            let unix_ms = rng.i64(0..2_000_000_000_000);
+            let message = [rng.u8(..); 40];
+            let carried = match rng.u8(0..6) {
+                0 => extras.push_histogram(position, &message[..rng.usize(1..40)]),
+                1 => extras.push_exemplar(position, Some(unix_ms), rng.u64(..), "trace_id=\"a\""),
+                2 => extras.push_start_time(position, unix_ms),
+                _ => Ok(()),
+            };
+            if carried.is_err() {
+                return;
+            }
+        }
     }
 }
 
 /// Everything remote `remote` can read from frame `from` on.
 pub fn read_all(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize, from: FrameNo) -> Vec<Told> {
-    let mut frame = Frame::with_capacity(32);
+    let mut frame = Frame::with_extras(32, EXTRAS_BYTES);
     let mut all = Vec::new();
     let mut source = ring.source(remote, catalogue);
     source.seek(from);

@@ -322,6 +322,7 @@ impl World {
             staging_blocks: self.setup.staging_blocks,
             max_series: MAX_SERIES,
             max_frame_samples: FRAME_SAMPLES,
+            extras_bytes: 0,
             text_bytes: TEXT_BYTES,
             remotes: remotes.collect(),
             when_full: self.setup.when_full,

@@ -445,6 +445,7 @@ impl Plan {
             staging_blocks: self.sizes.staging_blocks,
             max_series: self.sizes.max_series,
             max_frame_samples: self.sizes.frame_samples,
+            extras_bytes: self.sizes.extras_bytes,
             text_bytes: self.sizes.text_bytes,
             // The configuration holds at most `MAX_REMOTES` remotes.
             remotes: remotes.collect(),

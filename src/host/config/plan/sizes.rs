@@ -31,6 +31,16 @@ pub(in crate::host::config) const DEFAULT_SAMPLES_PER_SEND: u32 = 2_000;
 /// before compression, so that many fill the same body.
 const BACKLOG_SAMPLES_PER_SEND: usize = 8_000;
 
+/// Bytes of exemplars and native histograms of one frame beside [`EXTRAS_BYTES_PER_SAMPLE`]: a handful of the largest histograms
+/// (160 buckets take about 500 bytes), or 50 exemplars of 80 bytes.
+const MIN_EXTRAS_BYTES: usize = 4_096;
+
+/// Likewise, per sample of the frame: one exemplar for every fifth, or a start time for each and some of them histograms.
+const EXTRAS_BYTES_PER_SAMPLE: usize = 16;
+
+/// Largest share of a segment that one frame's extras may take: see `RingConfig::extras_bytes`.
+const EXTRAS_SHARE_OF_SEGMENT: u64 = 4;
+
 /// Sizes of the pools, derived from the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -44,6 +54,8 @@ pub struct Sizes {
     pub max_targets: usize,
     /// Samples of the largest frame.
     pub frame_samples: usize,
+    /// Bytes of exemplars and the like in the largest frame; 0 where nobody wants any.
+    pub extras_bytes: usize,
     /// Scrapes in progress at the same time.
     pub concurrent_scrapes: usize,
     /// Blocks of staging.
@@ -61,6 +73,7 @@ impl Sizes {
             0 => max_series,
             limit => max_series.min(limit as usize),
         };
+        let frame_samples = config.scrape_configs.iter().map(limit).max().unwrap_or(max_series);
         let drops = config
             .scrape_configs
             .iter()
@@ -75,7 +88,8 @@ impl Sizes {
             },
             text_bytes: max_series * TEXT_BYTES_PER_SERIES + MAX_SERIES_TEXT_BYTES,
             max_targets: MAX_TARGETS,
-            frame_samples: config.scrape_configs.iter().map(limit).max().unwrap_or(max_series),
+            frame_samples,
+            extras_bytes: extras_bytes(config, frame_samples),
             concurrent_scrapes: (config.tidegate.memory.max_concurrent_scrapes as usize)
                 .min(targets.active.len().max(1)),
             staging_blocks: staging_blocks(config, targets, max_series),
@@ -119,6 +133,17 @@ impl Sizes {
             max_targets: self.max_targets,
             frame_samples: self.frame_samples,
         }
+    }
+}
+
+/// What the samples of one frame may carry: something only where a remote asks for it.
+fn extras_bytes(config: &Config, frame_samples: usize) -> usize {
+    let wanted = config.remote_write.iter().any(|remote| remote.send_exemplars);
+    let limit =
+        usize::try_from(config.tidegate.ring.segment_size.bytes / EXTRAS_SHARE_OF_SEGMENT).unwrap_or(usize::MAX);
+    match wanted {
+        true => (MIN_EXTRAS_BYTES + frame_samples * EXTRAS_BYTES_PER_SAMPLE).min(limit),
+        false => 0,
     }
 }
 

@@ -162,6 +162,7 @@ fn config() -> RingConfig {
         staging_blocks: 8,
         max_series: 8,
         max_frame_samples: 8,
+        extras_bytes: 0,
         text_bytes: 1_000,
         remotes: [RemoteConfig {
             id: 1,

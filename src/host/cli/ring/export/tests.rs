@@ -28,6 +28,7 @@ fn config() -> RingConfig {
         staging_blocks: 8,
         max_series: 40,
         max_frame_samples: 40,
+        extras_bytes: 0,
         text_bytes: 4_000,
         remotes: [RemoteConfig {
             id: 1,
