@@ -532,6 +532,27 @@ fn target_limits_hit_the_whole_job_and_duplicates_count_once() {
 }
 
 #[test]
+fn self_means_this_program_and_with_a_port_a_host_of_that_name() {
+    let dir = Dir::new("self");
+    let loaded = dir
+        .load(
+            "scrape_configs:\n- job_name: own\n  static_configs: [{targets: [self, 'self:9100', 'SELF']}]\n\
+             - job_name: far\n  scheme: https\n  static_configs: [{targets: [self]}]\n",
+        )
+        .unwrap();
+    let targets = loaded.config.targets(&mut no_rules).unwrap();
+    let built_in: Vec<_> = targets.active.iter().map(|t| (t.url(), t.built_in)).collect();
+    let expected = [
+        ("http://self/metrics", true),
+        ("http://self:9100/metrics", false),
+        ("http://SELF/metrics", false),
+        ("https://self/metrics", false),
+    ];
+    assert_eq!(built_in, expected.map(|(url, built_in)| (url.to_owned(), built_in)));
+    assert_eq!(targets.active[0].body, "instance=\"self\",job=\"own\"");
+}
+
+#[test]
 fn a_broken_target_file_costs_only_its_own_targets() {
     let dir = Dir::new("sd");
     dir.write("good.yml", "- targets: ['h:1']\n");

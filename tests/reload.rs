@@ -211,6 +211,8 @@ fn the_port_reloads_only_where_it_is_enabled() {
     let mut agent = Agent::start(&config);
     let answer = request(agent.address(), "POST", "/-/reload", &[]);
     assert_eq!((answer.status, &*answer.body), (403, "Lifecycle API is not enabled.\n"));
+    assert_eq!(request(agent.address(), "PUT", "/-/reload", &[]).status, 403);
+    assert_eq!(request(agent.address(), "PUT", "/metrics", &[]).status, 405);
     agent.stop();
     let mut agent = Agent::start_with(&config, |command| {
         command.arg("--web.enable-lifecycle");
@@ -222,7 +224,7 @@ fn the_port_reloads_only_where_it_is_enabled() {
     setup.wait_for_scrape(1, 1);
     assert_eq!(pools(&mut agent), ["job0", "job1"]);
     std::fs::write(&config, "global: [").expect("written");
-    let answer = request(agent.address(), "POST", "/-/reload", &[]);
+    let answer = request(agent.address(), "PUT", "/-/reload", &[]);
     assert_eq!(answer.status, 500);
     assert!(
         answer.body.starts_with("failed to reload config: ") && answer.body.contains("prometheus.yml:1:"),

@@ -6,7 +6,7 @@
 use super::clients::{ClientError, Factory};
 use super::drainer::Drain;
 use super::scraper::Worker;
-use super::shared::{CommitStats, RemoteClient, ScrapeClient, Shared};
+use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared};
 use crate::agent::{Agent, Parts};
 use crate::catalogue::Catalogue;
 use crate::clock::UnixMillis;
@@ -19,6 +19,7 @@ use crate::host::medium::{Medium, Naming, OpenError, Shape};
 use crate::host::regex::compile_rules;
 use crate::host::runtime::{boot_id, now, unix_now};
 use crate::host::snappy::{Dictionaries, Snappy, output_bytes};
+use crate::host::status::Lifecycle;
 use crate::host::tls::TlsClient;
 use crate::labels::{Label, NameScheme};
 use crate::relabel::Relabel;
@@ -175,7 +176,7 @@ pub struct Plan {
     pub sizes: Sizes,
     core_targets: Box<[Target]>,
     phase_keys: Box<[u64]>,
-    scrapers: Vec<ScrapeClient>,
+    scrapers: Vec<Rc<ScrapeClient>>,
     remotes: Vec<RemoteClient>,
 }
 
@@ -282,10 +283,11 @@ impl Plan {
             };
             job_tls = Some((spec.job, tls.clone()));
             let client = factory.scraper(job, spec, tls, (&protocols_of(job), escaping_of(job)), of_job);
-            scrapers.push(client.map_err(|error| BuildError::Client {
+            let client = client.map_err(|error| BuildError::Client {
                 what: format!("target {}", spec.url()),
                 error,
-            })?);
+            })?;
+            scrapers.push(Rc::new(client));
         }
         let mut remotes = Vec::new();
         for remote in &config.remote_write {
@@ -329,11 +331,15 @@ impl Plan {
 
     /// Opens the ring, makes it if there is none, and joins everything.
     ///
-    /// `clock` is wall time as far as it is to be believed, its source, and how wrong it may be.
+    /// `clock` is wall time as far as it is to be believed, its source, and how wrong it may be; `lifecycle` what is known of reloads.
     ///
     /// # Errors
     /// The ring cannot be used. Nothing was changed then, unless the file was missing.
-    pub fn start(self, clock: Option<(UnixMillis, wal::ClockSource, u32)>) -> Result<Running, BuildError> {
+    pub fn start(
+        self,
+        clock: Option<(UnixMillis, wal::ClockSource, u32)>,
+        lifecycle: Rc<Lifecycle>,
+    ) -> Result<Running, BuildError> {
         let (medium, created) = self.open_medium()?;
         let seed = u64::from_le_bytes(random()?);
         let sizes = &self.sizes;
@@ -384,6 +390,7 @@ impl Plan {
                 buffers: Buffers::new(true),
             })
             .collect();
+        let references = self.core_targets.iter().map(|target| target.reference).collect();
         let parts = Parts {
             targets: self.core_targets,
             phase_keys: self.phase_keys,
@@ -397,9 +404,13 @@ impl Plan {
         };
         let shared = Shared {
             agent: RefCell::new(Agent::new(parts, now())),
-            config: self.config,
-            targets: self.targets,
-            scrapers: self.scrapers,
+            live: RefCell::new(Rc::new(Live {
+                config: self.config,
+                targets: self.targets,
+                scrapers: self.scrapers,
+                references,
+            })),
+            lifecycle,
             remotes: self.remotes,
             stored: Event::new(),
             answered: Event::new(),

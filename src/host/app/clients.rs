@@ -128,6 +128,7 @@ impl Factory {
                 .limit_error
                 .as_ref()
                 .map(|_| (targets_of_job, job.target_limit as usize)),
+            built_in: target.built_in,
         })
     }
 

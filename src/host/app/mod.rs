@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             Notify::default()
         });
         let factory = factory();
-        let mut lifecycle = Lifecycle::new(options.lifecycle);
+        let lifecycle = Rc::new(Lifecycle::new(options.lifecycle));
         let mut plan = load(&options.config, &factory)?;
         let listener = listen(&plan.config)?;
         loop {
@@ -201,7 +201,7 @@ impl Generation<'_> {
         executor: &LocalExecutor<'_>,
         plan: Plan,
         signals: &mut Signals,
-        lifecycle: &Lifecycle,
+        lifecycle: &Rc<Lifecycle>,
     ) -> Result<End, RunError> {
         let trust = plan.config.tidegate.clock.trust;
         let Running {
@@ -210,7 +210,7 @@ impl Generation<'_> {
             drains,
             report,
             created,
-        } = plan.start(clock::read(trust, self.factory.tls.clock()))?;
+        } = plan.start(clock::read(trust, self.factory.tls.clock()), lifecycle.clone())?;
         log_mount(&shared, &report, created);
         self.factory
             .tls
@@ -283,7 +283,8 @@ impl Generation<'_> {
 
     /// What a reload cannot change.
     fn acceptable(&self, shared: &Shared, plan: &Plan) -> Result<(), String> {
-        let (old, new) = (&shared.config.tidegate, &plan.config.tidegate);
+        let live = shared.live();
+        let (old, new) = (&live.config.tidegate, &plan.config.tidegate);
         let shape =
             |ring: &crate::host::config::Ring| (ring.path.clone(), ring.size, ring.segment_size, ring.block_size);
         if shape(&old.ring) != shape(&new.ring) {
@@ -382,7 +383,8 @@ fn close(shared: &Shared) {
 }
 
 fn log_mount(shared: &Shared, report: &MountReport, created: bool) {
-    let path = shared.config.tidegate.ring.path.as_str();
+    let live = shared.live();
+    let path = live.config.tidegate.ring.path.as_str();
     if created {
         log::info!(path, slots = report.slots; "ring created");
         return;

@@ -12,7 +12,9 @@ use crate::agent::Stored;
 use crate::host::http::{Abort, BodyAction, HttpError, Method, Receive, ResponseHead};
 use crate::host::http::{Buffers, Request};
 use crate::host::runtime::now;
+use crate::host::status::own::{self, LineTooLong};
 use crate::scrape::{Due, Outcome, Session};
+use core::fmt;
 use smol::lock::Mutex;
 
 /// A worker's memory.
@@ -87,17 +89,21 @@ impl Receive for Body<'_> {
 async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
     let start = std::time::Instant::now();
     shared.agent.borrow_mut().begin(&mut worker.session, due);
-    let Some(scraper) = shared.scrapers.get(usize::from(due.target.0)) else {
+    let Some(scraper) = shared.live().scraper(due.target).cloned() else {
         return;
     };
-    let answer = fetch(shared, scraper, worker).await;
+    let answer = if scraper.built_in && scraper.target_limit.is_none() {
+        own_metrics(shared, worker)
+    } else {
+        fetch(shared, &scraper, worker).await.map_err(Failure::Http)
+    };
     let limit = scraper.target_limit;
     let outcome = match (&answer, limit) {
         (_, Some((targets, limit))) => Outcome::TargetLimit { targets, limit },
         (Ok(200), None) => Outcome::Complete,
         (Ok(status), None) => Outcome::Status(*status),
         // The session refused the body, or it had reached its limit: the session says why.
-        (Err(HttpError::Aborted | HttpError::BodyTooLarge { .. }), None) => Outcome::Complete,
+        (Err(Failure::Http(HttpError::Aborted | HttpError::BodyTooLarge { .. })), None) => Outcome::Complete,
         (Err(error), None) => Outcome::Fetch(error),
     };
     let duration = u32::try_from(start.elapsed().as_micros() / 100).unwrap_or(u32::MAX);
@@ -110,6 +116,33 @@ async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
     }
     shared.stored.notify();
     log_outcome(shared, due);
+}
+
+/// Why there is no body, or only a part.
+enum Failure {
+    Http(HttpError),
+    Own(LineTooLong),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(error) => error.fmt(f),
+            Self::Own(error) => error.fmt(f),
+        }
+    }
+}
+
+/// The built-in target: what `/metrics` would answer, into the same session as every other target's body.
+fn own_metrics(shared: &SharedRef, worker: &mut Worker) -> Result<u16, Failure> {
+    let mut body = Body {
+        shared,
+        session: &mut worker.session,
+    };
+    let header = Some(own::CONTENT_TYPE.as_bytes());
+    shared.agent.borrow().content_type(body.session, header);
+    own::exposition(shared, |piece| body.body(piece).is_ok()).map_err(Failure::Own)?;
+    Ok(200)
 }
 
 async fn fetch(shared: &SharedRef, scraper: &ScrapeClient, worker: &mut Worker) -> Result<u16, HttpError> {
@@ -144,10 +177,8 @@ fn log_outcome(shared: &SharedRef, due: Due) {
     let Some(health) = agent.reports().health(due.target) else {
         return;
     };
-    let url = shared
-        .target(usize::from(due.target.0))
-        .map(|target| target.url())
-        .unwrap_or_default();
+    let live = shared.live();
+    let url = live.target(due.target).map(|target| target.url()).unwrap_or_default();
     log::debug!(
         url = url.as_str(), health = health.state.as_str(), samples = health.samples, duration_ms = health.duration_100us / 10,
         error = health.error();

@@ -13,7 +13,9 @@ use crate::host::config::{Config, TargetSpec, Targets};
 use crate::host::event::Event;
 use crate::host::http::Client;
 use crate::host::medium::Medium;
+use crate::host::status::Lifecycle;
 use crate::remote_write::response::HoldReason;
+use crate::sample::TargetRef;
 use smol::lock::Mutex;
 
 /// Bytes kept of a remote's last error, for the status port.
@@ -27,6 +29,46 @@ pub struct ScrapeClient {
     pub timeout_ms: u64,
     /// The job has too many targets: not scraped (targets found, limit).
     pub target_limit: Option<(usize, usize)>,
+    /// The target is this program itself: its metrics are taken without HTTP.
+    pub built_in: bool,
+}
+
+/// What a reload of the targets replaces as a whole.
+pub struct Live {
+    /// The configuration in force.
+    pub config: Config,
+    /// Its targets.
+    pub targets: Targets,
+    /// HTTP side of each active target, in their order.
+    pub scrapers: Vec<Rc<ScrapeClient>>,
+    /// Reference of each active target, in their order.
+    pub references: Vec<TargetRef>,
+}
+
+impl Live {
+    /// Position of target `t` among the active ones.
+    #[must_use]
+    pub fn position(&self, t: TargetRef) -> Option<usize> {
+        self.references.iter().position(|reference| *reference == t)
+    }
+
+    /// What the configuration says of target `t`.
+    #[must_use]
+    pub fn target(&self, t: TargetRef) -> Option<&TargetSpec> {
+        self.targets.active.get(self.position(t)?)
+    }
+
+    /// HTTP side of target `t`.
+    #[must_use]
+    pub fn scraper(&self, t: TargetRef) -> Option<&Rc<ScrapeClient>> {
+        self.scrapers.get(self.position(t)?)
+    }
+
+    /// Name of the job with this index.
+    #[must_use]
+    pub fn job_name(&self, job: usize) -> &str {
+        self.config.scrape_configs.get(job).map_or("", |job| &job.job_name)
+    }
 }
 
 /// A remote's HTTP side.
@@ -66,12 +108,10 @@ pub struct CommitStats {
 pub struct Shared {
     /// The agent.
     pub agent: RefCell<Agent<Medium>>,
-    /// The configuration in force.
-    pub config: Config,
-    /// Its targets, in the order of their references.
-    pub targets: Targets,
-    /// HTTP side of each target.
-    pub scrapers: Vec<ScrapeClient>,
+    /// The configuration in force and its targets; see [`Shared::live`].
+    pub live: RefCell<Rc<Live>>,
+    /// Reloads, as the agent's own metrics tell of them.
+    pub lifecycle: Rc<Lifecycle>,
     /// HTTP side of each remote.
     pub remotes: Vec<RemoteClient>,
     /// A frame was stored.
@@ -89,10 +129,10 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// What the configuration says of target number `index`.
+    /// The configuration in force and its targets, as of now.
     #[must_use]
-    pub fn target(&self, index: usize) -> Option<&TargetSpec> {
-        self.targets.active.get(index)
+    pub fn live(&self) -> Rc<Live> {
+        self.live.borrow().clone()
     }
 }
 

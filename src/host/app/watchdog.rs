@@ -20,14 +20,15 @@ const STATUS_MS: u64 = 30_000;
 /// Feeds it for as long as the configuration is in force.
 pub async fn run(shared: &SharedRef, notify: &Notify) -> Infallible {
     let interval = notify.watchdog_interval_ms().unwrap_or(STATUS_MS);
-    let timeouts = shared.scrapers.iter().map(|scraper| scraper.timeout_ms);
-    let patience = OVERDUE_MS.max(timeouts.max().unwrap_or(0) + OVERDUE_MS / 2);
     let mut progress = (shared.stored.count(), now());
     loop {
         sleep(now() + interval).await;
         if shared.stored.count() != progress.0 {
             progress = (shared.stored.count(), now());
         }
+        let live = shared.live();
+        let timeouts = live.scrapers.iter().map(|scraper| scraper.timeout_ms);
+        let patience = OVERDUE_MS.max(timeouts.max().unwrap_or(0) + OVERDUE_MS / 2);
         let overdue = shared.agent.borrow().next_scrape().map_or(0, |due| now().since(due));
         if overdue < OVERDUE_MS || now().since(progress.1) < patience {
             let mut state = heapless::String::<200>::new();
@@ -37,7 +38,7 @@ pub async fn run(shared: &SharedRef, notify: &Notify) -> Infallible {
             let _ = write!(
                 state,
                 "WATCHDOG=1\nSTATUS={} targets, {} of {} receivers failing, {} samples waiting on the ring",
-                shared.scrapers.len(),
+                live.scrapers.len(),
                 failing,
                 shared.remotes.len(),
                 stats.backlog_samples

@@ -53,7 +53,7 @@ pub struct Run {
     #[argh(option, default = "log::LevelFilter::Info")]
     pub log_level: log::LevelFilter,
 
-    /// allow POST /-/reload; also --web.enable-lifecycle
+    /// allow POST and PUT /-/reload; also --web.enable-lifecycle
     #[argh(switch)]
     pub web_enable_lifecycle: bool,
 }

@@ -23,6 +23,9 @@ use alloc::vec::Vec;
 /// Applies the `relabel_configs` of the job with this index. `Ok(false)`: the target is dropped.
 pub type Relabel<'a> = dyn FnMut(usize, &mut LabelSet) -> Result<bool, String> + 'a;
 
+/// The address that means this program's own metrics, taken without HTTP. A host of this name is meant by `self:PORT`.
+pub const BUILT_IN: &str = "self";
+
 /// All targets of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Targets {
@@ -61,6 +64,8 @@ pub struct TargetSpec {
     pub interval: Duration,
     /// Deadline of one scrape.
     pub timeout: Duration,
+    /// The target is this program itself: its address is [`BUILT_IN`], and nothing is fetched from the network.
+    pub built_in: bool,
     /// Set when the job has more targets than its `target_limit`: the target counts as down and is not scraped.
     pub limit_error: Option<String>,
 }
@@ -354,6 +359,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
         discovered: discovered.clone(),
         labels: snapshot(set, |_| true),
         body,
+        built_in: address == BUILT_IN && scheme == Scheme::Http && unix_socket.is_none(),
         scheme,
         address: parsed,
         path_and_query,

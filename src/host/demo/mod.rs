@@ -15,6 +15,8 @@ use crate::host::app::{Tasks, clock, factory};
 use crate::host::config::{Config, Trust};
 use crate::host::logger;
 use crate::host::runtime::{now, run as run_loop};
+use crate::host::status::Lifecycle;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
 use display::Display;
 use ledger::Tally;
@@ -148,7 +150,7 @@ fn play(ring: &Path) -> Result<Outcome, String> {
         let outcome = Outcome {
             scraped: stage.scraped(),
             stored: counters.samples_appended,
-            ring_bytes: counters.blocks_written * shared.config.tidegate.ring.block_size.bytes,
+            ring_bytes: counters.blocks_written * shared.live().config.tidegate.ring.block_size.bytes,
             written: stats.samples_written,
             tally: stage.tally(),
         };
@@ -175,5 +177,8 @@ fn start(ring: &Path, stage: &Stage<'_>) -> Result<Running, BuildError> {
     );
     let loaded = Config::from_text(&text, "demo")?;
     let factory = factory();
-    Plan::new(loaded.config, &factory)?.start(clock::read(Trust::Always, factory.tls.clock()))
+    Plan::new(loaded.config, &factory)?.start(
+        clock::read(Trust::Always, factory.tls.clock()),
+        Rc::new(Lifecycle::new(false)),
+    )
 }

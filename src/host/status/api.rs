@@ -2,7 +2,7 @@
 
 use super::json::{Escaped, Text};
 use super::{Lifecycle, process};
-use crate::host::app::shared::Shared;
+use crate::host::app::shared::{Live, Shared};
 use crate::host::civil::Timestamp;
 use crate::host::config::Named;
 use crate::host::runtime::{now, unix_now};
@@ -38,9 +38,10 @@ const TARGETS_PER_PART: usize = 16;
 /// # Errors
 /// `out` is full.
 pub fn targets(out: &mut impl Write, shared: &Shared, filter: TargetFilter<'_>, part: u32) -> Result<bool, fmt::Error> {
-    let (active, dropped) = (&shared.targets.active, &shared.targets.dropped);
+    let live = shared.live();
+    let (active, dropped) = (&live.targets.active, &live.targets.dropped);
     let wanted = |state: &str, job: usize| {
-        filter.state != state && (filter.pool.is_empty() || filter.pool == job_name(shared, job))
+        filter.state != state && (filter.pool.is_empty() || filter.pool == live.job_name(job))
     };
     let active_wanted = |job| wanted("dropped", job);
     let dropped_wanted = |job| wanted("active", job);
@@ -62,29 +63,29 @@ pub fn targets(out: &mut impl Write, shared: &Shared, filter: TargetFilter<'_>, 
         if let Some(target) = active.get(item) {
             if active_wanted(target.job) {
                 comma(out, &mut first)?;
-                active_target(out, shared, item, job_name(shared, target.job))?;
+                active_target(out, shared, &live, item)?;
             }
         } else if let Some(target) = dropped.get(item - active.len()) {
             if dropped_wanted(target.job) {
                 comma(out, &mut first)?;
                 out.write_str("{\"discoveredLabels\":")?;
                 object(out, &target.discovered)?;
-                write!(out, ",\"scrapePool\":{}}}", Text(job_name(shared, target.job)))?;
+                write!(out, ",\"scrapePool\":{}}}", Text(live.job_name(target.job)))?;
             }
         } else {
-            dropped_counts(out, shared)?;
+            dropped_counts(out, &live)?;
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-fn dropped_counts(out: &mut impl Write, shared: &Shared) -> fmt::Result {
+fn dropped_counts(out: &mut impl Write, live: &Live) -> fmt::Result {
     out.write_str("],\"droppedTargetCounts\":{")?;
     let mut first = true;
-    for (job, count) in shared.targets.dropped_counts.iter().enumerate() {
+    for (job, count) in live.targets.dropped_counts.iter().enumerate() {
         comma(out, &mut first)?;
-        write!(out, "{}:{count}", Text(job_name(shared, job)))?;
+        write!(out, "{}:{count}", Text(live.job_name(job)))?;
     }
     out.write_str("}}}\n")
 }
@@ -97,16 +98,8 @@ fn comma(out: &mut impl Write, first: &mut bool) -> fmt::Result {
     }
 }
 
-fn job_name(shared: &Shared, job: usize) -> &str {
-    shared
-        .config
-        .scrape_configs
-        .get(job)
-        .map_or("", |job| job.job_name.as_str())
-}
-
-fn active_target(out: &mut impl Write, shared: &Shared, number: usize, job: &str) -> fmt::Result {
-    let Some(target) = shared.target(number) else {
+fn active_target(out: &mut impl Write, shared: &Shared, live: &Live, number: usize) -> fmt::Result {
+    let (Some(target), Some(&reference)) = (live.targets.active.get(number), live.references.get(number)) else {
         return Ok(());
     };
     out.write_str("{\"discoveredLabels\":")?;
@@ -117,12 +110,11 @@ fn active_target(out: &mut impl Write, shared: &Shared, number: usize, job: &str
     write!(
         out,
         ",\"scrapePool\":{},\"scrapeUrl\":{},\"globalUrl\":{}",
-        Text(job),
+        Text(live.job_name(target.job)),
         Text(&url),
         Text(&url)
     )?;
     let agent = shared.agent.borrow();
-    let reference = crate::sample::TargetRef(number as u8);
     let health = agent.reports().health(reference);
     write!(
         out,
@@ -162,7 +154,7 @@ const CONFIG_PER_PART: usize = 8 * 1024;
 /// `out` is full.
 pub fn config(out: &mut impl Write, shared: &Shared, part: u32) -> Result<bool, fmt::Error> {
     let mut yaml = alloc::string::String::new();
-    shared.config.write_yaml(&mut yaml)?;
+    shared.live().config.write_yaml(&mut yaml)?;
     let from = part as usize * CONFIG_PER_PART;
     let piece = yaml.get(yaml.ceil_char_boundary(from)..yaml.ceil_char_boundary(from + CONFIG_PER_PART));
     if part == 0 {
@@ -223,7 +215,7 @@ pub fn runtimeinfo(out: &mut impl Write, shared: &Shared, lifecycle: &Lifecycle)
         Text(Timestamp(unix_now().0)),
         lifecycle.last_reload_successful(),
         Text(Timestamp(lifecycle.loaded().0)),
-        Text(shared.config.tidegate.ring.size)
+        Text(shared.live().config.tidegate.ring.size)
     )
 }
 
@@ -236,8 +228,9 @@ pub fn text(out: &mut impl Write, shared: &Shared) -> fmt::Result {
     let stats = agent.ring().stats();
     writeln!(out, "tidegate {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "\nTARGETS")?;
-    for (number, target) in shared.targets.active.iter().enumerate() {
-        let health = agent.reports().health(crate::sample::TargetRef(number as u8));
+    let live = shared.live();
+    for (target, reference) in live.targets.active.iter().zip(&live.references) {
+        let health = agent.reports().health(*reference);
         let (state, samples, error) = health.map_or(("unknown", 0, ""), |health| {
             (health.state.as_str(), health.samples, health.error())
         });
@@ -248,7 +241,7 @@ pub fn text(out: &mut impl Write, shared: &Shared) -> fmt::Result {
             target.url()
         )?;
     }
-    writeln!(out, "\nRING {}", shared.config.tidegate.ring.path)?;
+    writeln!(out, "\nRING {}", live.config.tidegate.ring.path)?;
     let state = match (stats.degraded, stats.stopped) {
         (true, _) => "DEGRADED: takes no writes, samples are kept in memory only",
         (_, true) => "FULL: new samples are not kept",

@@ -1,12 +1,13 @@
 //! The status port: `/metrics`, health, Prometheus' API shapes, and a page for people.
 //!
 //! Answers are written into one buffer of [`RESPONSE_BYTES`], allocated at start; targets and configuration, which have no
-//! bound that is known, in parts. One that does not fit is answered with 500. Nothing is ever changed through the port, except by `POST /-/reload` where `--web.enable-lifecycle` allows it.
+//! bound that is known, in parts. One that does not fit is answered with 500. Nothing is ever changed through the port, except by `POST` or `PUT /-/reload` where `--web.enable-lifecycle` allows it.
 
 pub mod api;
 pub mod exposition;
 pub mod json;
 pub mod metrics;
+pub mod own;
 mod process;
 
 use crate::clock::UnixMillis;
@@ -74,7 +75,7 @@ impl Lifecycle {
     }
 
     /// A new configuration is in force.
-    pub fn reloaded(&mut self, now: UnixMillis) {
+    pub fn reloaded(&self, now: UnixMillis) {
         self.loaded.set(now);
     }
 
@@ -169,7 +170,9 @@ fn page(
         "/metrics" => {
             let format = TextFormat::negotiate(request.accept.as_bytes());
             begin(reply, 200, format.content_type());
-            metrics::write(reply, format, shared, lifecycle)
+            metrics::write(reply, format, shared)?;
+            metrics::written();
+            Ok(())
         }
         "/-/healthy" => {
             begin(reply, 200, PLAIN);

@@ -382,6 +382,7 @@ mod tests {
             address: HostPort::default(),
             path_and_query: String::new(),
             unix_socket: None,
+            built_in: false,
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
             limit_error: None,

@@ -133,7 +133,7 @@ impl Connection<'_> {
         let (request, reply, body) = within(now() + STEP_MS, self.receive(body)).await?;
         let method = match *request.method() {
             ProtoMethod::HEAD => Method::Head,
-            ProtoMethod::POST => Method::Post,
+            ProtoMethod::POST | ProtoMethod::PUT => Method::Post,
             _ => Method::Get,
         };
         let seen = ServerRequest {
@@ -179,7 +179,7 @@ impl Connection<'_> {
         };
         if !matches!(
             *request.method(),
-            ProtoMethod::GET | ProtoMethod::HEAD | ProtoMethod::POST
+            ProtoMethod::GET | ProtoMethod::HEAD | ProtoMethod::POST | ProtoMethod::PUT
         ) {
             return Err(Gone::Refused(405));
         }

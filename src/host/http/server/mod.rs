@@ -63,7 +63,7 @@ impl Default for ServerConfig {
 
 /// A request as the handler sees it.
 pub struct ServerRequest<'a> {
-    /// GET, HEAD or POST. HEAD is to be answered as GET; the body is not sent.
+    /// GET, HEAD or POST, which PUT counts as too. HEAD is to be answered as GET; the body is not sent.
     pub method: Method,
     /// The path, as sent.
     pub path: &'a str,

@@ -203,7 +203,7 @@ fn requests_that_cannot_be_served_are_refused_and_closed() {
                 "405 Method Not Allowed",
             ),
             (
-                b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".to_vec(),
+                b"PATCH / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx".to_vec(),
                 "405 Method Not Allowed",
             ),
             (

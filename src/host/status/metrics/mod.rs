@@ -29,13 +29,18 @@ impl Display for MicroSeconds {
     }
 }
 
+/// Somebody has got the whole exposition: what is measured from one to the next begins anew.
+pub fn written() {
+    take_longest_step();
+}
+
 /// Writes the whole exposition.
 ///
 /// # Errors
 /// `out` is full.
-pub fn write(out: &mut impl Write, format: TextFormat, shared: &Shared, lifecycle: &super::Lifecycle) -> fmt::Result {
+pub fn write(out: &mut impl Write, format: TextFormat, shared: &Shared) -> fmt::Result {
     let mut writer = Writer::new(out, format);
-    build(&mut writer, lifecycle)?;
+    build(&mut writer, &shared.lifecycle)?;
     scrapes(&mut writer, shared)?;
     ring::write(&mut writer, shared)?;
     remotes::write(&mut writer, shared)?;
@@ -127,7 +132,7 @@ fn process<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
         "Times the loop has waited and gone on.",
         loop_stats().steps,
     )?;
-    let longest = u64::try_from(take_longest_step().as_micros()).unwrap_or(u64::MAX);
+    let longest = u64::try_from(loop_stats().longest_step.as_micros()).unwrap_or(u64::MAX);
     out.single(
         "tidegate_loop_longest_step_seconds",
         Kind::Gauge,

@@ -138,12 +138,13 @@ const FAMILIES: [Family; 20] = [
 /// Writes the families of the remotes.
 pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
     let agent = shared.agent.borrow();
+    let live = shared.live();
     let all = || {
         let parts = shared
             .remotes
             .iter()
             .zip(agent.senders())
-            .zip(&shared.config.remote_write);
+            .zip(&live.config.remote_write);
         parts.map(|((client, sender), config)| Remote { client, sender, config })
     };
     for (name, kind, help, value) in FAMILIES {

@@ -106,7 +106,8 @@ const COUNTERS: [Count; 11] = [
 pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
     let agent = shared.agent.borrow();
     let (stats, counters) = (agent.ring().stats(), agent.ring().counters());
-    let ring = &shared.config.tidegate.ring;
+    let live = shared.live();
+    let ring = &live.config.tidegate.ring;
     for (name, help, value) in GAUGES {
         out.single(name, Kind::Gauge, help, value(&stats))?;
     }
