@@ -95,7 +95,7 @@ impl Item {
 /// One series: 12 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// Newest explicit timestamp, biased to 48 bits (see [`pack`]); 0 = none.
+    /// Newest timestamp in 48 bits (see [`pack`]); 0 = none.
     last: [u16; 3],
     /// Position in the frame of its newest sample, valid in round `mark`.
     position: u16,
@@ -291,17 +291,17 @@ impl SeriesTable {
         self.targets.get(usize::from(t.0)).map_or(0, |t| t.tracking as usize)
     }
 
-    /// Newest explicit timestamp of `s`, as told by [`SeriesTable::set_newest`].
+    /// Timestamp of the newest sample of `s`, as told by [`SeriesTable::set_newest`].
     #[must_use]
-    pub fn newest(&self, s: SeriesRef) -> Option<i64> {
+    pub fn newest(&self, s: SeriesRef) -> Option<Newest> {
         unpack(self.series.get(usize::from(s.0))?.last)
     }
 
-    /// Remembers the newest explicit timestamp of `s`; kept until the series is released. It must be
+    /// Remembers the timestamp of the newest sample of `s`; kept until the series is released. It must be
     /// [`storable`].
-    pub fn set_newest(&mut self, s: SeriesRef, unix_ms: i64) {
+    pub fn set_newest(&mut self, s: SeriesRef, newest: Newest) {
         if let Some(seen) = self.series.get_mut(usize::from(s.0)) {
-            seen.last = pack(unix_ms);
+            seen.last = pack(newest);
         }
     }
 
@@ -522,8 +522,20 @@ fn next_round(round: u8) -> u8 {
     if round >= ROUND { 1 } else { round + 1 }
 }
 
-/// Bias that makes every storable timestamp a positive number of 48 bits: year -2490 to 6429.
-const BIAS: i64 = 1 << 47;
+/// Timestamp of the newest sample of a series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    /// Milliseconds since the Unix epoch; [`storable`].
+    pub unix_ms: i64,
+    /// The target wrote it; else it is that of the scrape.
+    pub explicit: bool,
+}
+
+/// Bias that makes every storable timestamp a positive number of 47 bits: year -260 to 4199.
+const BIAS: i64 = 1 << 46;
+
+/// Bit of a packed timestamp: the target wrote it.
+const EXPLICIT: i64 = 1 << 47;
 
 /// Whether [`SeriesTable::set_newest`] can keep this timestamp.
 #[must_use]
@@ -531,15 +543,19 @@ pub fn storable(unix_ms: i64) -> bool {
     unix_ms > -BIAS && unix_ms < BIAS
 }
 
-fn pack(unix_ms: i64) -> [u16; 3] {
-    // Not negative and below 2^48 for what is storable.
-    let word = unix_ms.clamp(1 - BIAS, BIAS - 1) + BIAS;
+fn pack(newest: Newest) -> [u16; 3] {
+    // Not negative and below 2^47 for what is storable.
+    let word = newest.unix_ms.clamp(1 - BIAS, BIAS - 1) + BIAS;
+    let word = if newest.explicit { word | EXPLICIT } else { word };
     [(word >> 32) as u16, (word >> 16) as u16, word as u16]
 }
 
-fn unpack(last: [u16; 3]) -> Option<i64> {
+fn unpack(last: [u16; 3]) -> Option<Newest> {
     let word = last.iter().fold(0, |word, &part| word << 16 | i64::from(part));
-    (word != 0).then(|| word - BIAS)
+    (word != 0).then(|| Newest {
+        unix_ms: (word & !EXPLICIT) - BIAS,
+        explicit: word & EXPLICIT != 0,
+    })
 }
 
 #[cfg(test)]

@@ -421,9 +421,9 @@ impl Work {
         let Shared { table, catalogue, .. } = shared;
         let frame = &mut self.frame;
         frame.up = end != End::Failed;
-        match end {
+        let left_out = match end {
             End::Body => {
-                staleness::remember_newest(frame, table);
+                staleness::remember_newest(frame, self.unix_ms, table);
                 table.succeed(frame.target, catalogue, &mut frame.stale)
             }
             // An empty body marks everything but is no reason to forget the series: it is mostly a target in trouble.
@@ -432,7 +432,9 @@ impl Work {
                 frame.explicit.clear();
                 table.fail(frame.target, catalogue, &mut frame.stale)
             }
-        }
+        };
+        staleness::drop_late_markers(frame, self.unix_ms, table);
+        left_out
     }
 }
 

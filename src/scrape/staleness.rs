@@ -4,17 +4,19 @@
 //!
 //! - Without a timestamp of its own: the first sample of a series in a scrape counts, later ones are duplicates,
 //!   even if their text differs (Prometheus' agent compares texts only and ships both, SCR-823).
-//! - With one: it must be newer than the newest explicit timestamp kept of its series, in this scrape and in the
+//! - With one: it must be newer than the newest sample of its series, in this scrape and in the
 //!   scrapes that succeeded before (SCR-822, SCR-824, SCR-826), not after a sample without one in the same scrape, and at
 //!   most [`FUTURE_MS`] ahead of the wall clock if that is known (SCR-825). The newest timestamp is 6 bytes per
-//!   series; it is forgotten when the series is, and it is not compared with scrape times.
+//!   series; it is forgotten when the series is.
+//! - A sample without one is refused as well if the target wrote one that is not older than this scrape before, and so is a
+//!   staleness marker (silently, as by Prometheus). Times of scrapes are never compared with each other: a step of the wall clock must not refuse them (SCR-306).
 //! - A refused sample does not refuse its series: it is tracked all the same (SCR-809).
 
 use super::session::Tally;
 use super::target::Target;
 use crate::frame::{ExplicitTime, Frame};
 use crate::sample::{Number, Sample, SeriesRef};
-use crate::series::{SeriesTable, storable};
+use crate::series::{Newest, SeriesTable, storable};
 
 /// A sample may be this far ahead of the wall clock (SCR-825).
 pub(super) const FUTURE_MS: i64 = 10 * 60 * 1000;
@@ -50,14 +52,20 @@ pub(super) fn take(
     let position = table.position(t, offer.series);
     let refused = match explicit {
         None if position.is_some() => Some(&mut tally.duplicate),
-        None => None,
+        None => {
+            let ahead = |newest: Newest| newest.explicit && now_unix_ms.is_some_and(|now| now <= newest.unix_ms);
+            table
+                .newest(offer.series)
+                .is_some_and(ahead)
+                .then_some(&mut tally.out_of_order)
+        }
         Some(ms) if !storable(ms) || now_unix_ms.is_some_and(|now| ms > now.saturating_add(FUTURE_MS)) => {
             Some(&mut tally.out_of_bounds)
         }
         Some(ms) => {
             let newest = match position {
                 Some(position) => time_at(frame, position).unwrap_or(i64::MAX),
-                None => table.newest(offer.series).unwrap_or(i64::MIN),
+                None => table.newest(offer.series).map_or(i64::MIN, |newest| newest.unix_ms),
             };
             (ms <= newest).then_some(&mut tally.out_of_order)
         }
@@ -90,11 +98,37 @@ fn time_at(frame: &Frame, position: u16) -> Option<i64> {
     frame.explicit.get(index).map(|time| time.unix_ms)
 }
 
-/// The frame is going to be kept: remembers its explicit timestamps.
-pub(super) fn remember_newest(frame: &Frame, table: &mut SeriesTable) {
-    for time in frame.explicit.iter() {
-        if let Some(sample) = frame.samples.get(usize::from(time.position)) {
-            table.set_newest(sample.series, time.unix_ms);
+/// The frame is going to be kept: remembers its timestamps. `now_unix_ms` is that of the scrape, if known.
+pub(super) fn remember_newest(frame: &Frame, now_unix_ms: Option<i64>, table: &mut SeriesTable) {
+    let mut times = frame.explicit.iter().peekable();
+    for (position, sample) in frame.samples.iter().enumerate() {
+        let time = times.next_if(|time| usize::from(time.position) == position);
+        let newest = match (time, now_unix_ms) {
+            (Some(time), _) => Newest {
+                unix_ms: time.unix_ms,
+                explicit: true,
+            },
+            (None, Some(unix_ms)) => Newest {
+                unix_ms,
+                explicit: false,
+            },
+            (None, None) => continue,
+        };
+        table.set_newest(sample.series, newest);
+    }
+}
+
+/// Takes back the markers of series whose target wrote a timestamp that is not older than this scrape.
+pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, table: &SeriesTable) {
+    let Some(now) = now_unix_ms else { return };
+    let late = |newest: Newest| newest.explicit && now <= newest.unix_ms;
+    let mut kept = 0;
+    for index in 0..frame.stale.len() {
+        let series = frame.stale[index];
+        if !table.newest(series).is_some_and(late) {
+            frame.stale[kept] = series;
+            kept += 1;
         }
     }
+    frame.stale.truncate(kept);
 }

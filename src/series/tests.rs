@@ -268,15 +268,22 @@ fn forget_releases_everything_of_a_target() {
 fn newest_timestamps_survive_packing_and_go_with_their_series() {
     for ms in [0, 1, -1, 1_700_000_000_000, BIAS - 1, 1 - BIAS] {
         assert!(storable(ms));
-        assert_eq!(unpack(pack(ms)), Some(ms));
+        for explicit in [false, true] {
+            let newest = Newest { unix_ms: ms, explicit };
+            assert_eq!(unpack(pack(newest)), Some(newest));
+        }
     }
     assert!(!storable(BIAS) && !storable(-BIAS) && !storable(i64::MIN) && !storable(i64::MAX));
     let mut rig = Rig::new(1, 1);
     rig.scrape(T, &["a"], true);
     assert_eq!(rig.table.newest(SeriesRef(0)), None);
-    rig.table.set_newest(SeriesRef(0), -5);
+    let newest = Newest {
+        unix_ms: -5,
+        explicit: true,
+    };
+    rig.table.set_newest(SeriesRef(0), newest);
     rig.scrape(T, &["a"], false);
-    assert_eq!(rig.table.newest(SeriesRef(0)), Some(-5));
+    assert_eq!(rig.table.newest(SeriesRef(0)), Some(newest));
     rig.scrape(T, &[], true);
     assert_eq!(rig.table.newest(SeriesRef(0)), None);
 }

@@ -146,3 +146,41 @@ fn scr_825_samples_from_the_future_are_dropped_if_the_time_is_known() {
     let shot = rig.scrape(&target(), &format!("d 1 {}\n", i64::MAX));
     assert_eq!((shot.up, shot.samples.len()), (true, 0));
 }
+
+#[test]
+fn scr_824_a_timestamp_is_compared_with_the_scrapes_before_that_had_none() {
+    let mut rig = Rig::new(10);
+    rig.now = Some(UnixMillis(50_000));
+    assert_eq!(rig.scrape(&target(), "a 1\n").samples.len(), 1);
+    rig.now = Some(UnixMillis(60_000));
+    assert!(rig.scrape(&target(), "a 2 50000\n").samples.is_empty());
+    assert_eq!(rig.reports.counters.out_of_order, 1);
+    assert_eq!(rig.scrape(&target(), "a 3 50001\n").samples.len(), 1);
+}
+
+#[test]
+fn scr_824_a_scrape_is_compared_with_timestamps_of_the_future_but_not_with_other_scrapes() {
+    let mut rig = Rig::new(10);
+    rig.now = Some(UnixMillis(50_000));
+    assert_eq!(rig.scrape(&target(), "a 1 55000\nb 1\n").samples.len(), 2);
+    rig.now = Some(UnixMillis(55_000));
+    assert_eq!(
+        rig.scrape(&target(), "a 2\nb 2\n").samples,
+        [("b{job=\"j\"}".into(), 2.0, None)]
+    );
+    assert_eq!(rig.reports.counters.out_of_order, 1);
+    rig.now = Some(UnixMillis(40_000));
+    assert_eq!(rig.scrape(&target(), "b 3\n").samples.len(), 1, "the clock went back");
+    rig.now = Some(UnixMillis(55_001));
+    assert_eq!(rig.scrape(&target(), "a 4\n").samples.len(), 1);
+}
+
+#[test]
+fn a_marker_older_than_the_newest_timestamp_of_its_series_is_not_sent() {
+    let mut rig = Rig::new(10);
+    let mut target = target();
+    target.track_timestamps_staleness = true;
+    rig.now = Some(UnixMillis(50_000));
+    assert_eq!(rig.scrape(&target, "late 1 55000\nb 1\nold 1 45000\n").samples.len(), 3);
+    assert_eq!(rig.scrape(&target, "").stale, ["b{job=\"j\"}", "old{job=\"j\"}"]);
+}
