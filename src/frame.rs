@@ -31,6 +31,26 @@ pub struct ExplicitTime {
     pub unix_ms: i64,
 }
 
+/// What a frame says of its scrape beyond what every frame says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The target is no more: the series of the scrape itself get staleness markers as well (SCR-806).
+    pub ended: bool,
+    /// The further series of `extra_scrape_metrics`, if the job asks for them.
+    pub extra: Option<ExtraMetrics>,
+}
+
+/// What the series of `extra_scrape_metrics` report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtraMetrics {
+    /// `scrape_timeout_seconds`, milliseconds.
+    pub timeout_ms: u32,
+    /// `scrape_sample_limit`; 0: none.
+    pub sample_limit: u32,
+    /// `scrape_body_size_bytes`; -1: the limit was reached.
+    pub body_bytes: i64,
+}
+
 /// A buffer with a capacity fixed when it is made; a push beyond it is an error, not an allocation.
 #[derive(Debug)]
 pub struct Bounded<T>(Vec<T>);
@@ -135,6 +155,8 @@ pub struct Frame {
     pub stale: Bounded<SeriesRef>,
     /// Native histograms, exemplars and start times of the samples.
     pub extras: Extras,
+    /// What is said of the scrape beside the counts.
+    pub notes: Notes,
 }
 
 impl Frame {
@@ -159,6 +181,7 @@ impl Frame {
             explicit: Bounded::with_capacity(max_samples),
             stale: Bounded::with_capacity(max_samples),
             extras: Extras::with_capacity(extras_bytes),
+            notes: Notes::default(),
         }
     }
 
@@ -175,6 +198,7 @@ impl Frame {
         self.explicit.clear();
         self.stale.clear();
         self.extras.clear();
+        self.notes = Notes::default();
     }
 }
 

@@ -3,7 +3,7 @@
 use super::proto::Reader;
 use super::response::Protocol;
 use crate::catalogue::{Catalogue, SeriesText};
-use crate::frame::{ExplicitTime, Frame, FrameNo, FrameSource, Next, ScrapeCounts};
+use crate::frame::{ExplicitTime, Frame, FrameNo, FrameSource, Next, Notes, ScrapeCounts};
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -21,6 +21,7 @@ pub struct Scrape {
     /// Position and time.
     pub explicit: Vec<(u16, i64)>,
     pub stale: Vec<u16>,
+    pub notes: Notes,
 }
 
 impl Scrape {
@@ -33,6 +34,7 @@ impl Scrape {
             samples: samples.to_vec(),
             explicit: Vec::new(),
             stale: Vec::new(),
+            notes: Notes::default(),
         }
     }
 
@@ -42,6 +44,7 @@ impl Scrape {
         frame.up = self.up;
         frame.unix_ms = self.unix_ms;
         frame.duration_100us = 125;
+        frame.notes = self.notes;
         let n = self.samples.len() as u32;
         frame.counts = ScrapeCounts {
             scraped: n,

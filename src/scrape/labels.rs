@@ -28,6 +28,13 @@ pub(super) const SYNTHETIC: [&str; 5] = [
     "scrape_series_added",
 ];
 
+/// Those it reports besides with `extra_scrape_metrics`.
+const EXTRA_SYNTHETIC: [&str; 3] = [
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
+];
+
 /// Labels of a sample while they are merged with the target's: those and `exported_` prefixes come on top.
 const MERGED_BYTES: usize = MAX_SERIES_TEXT_BYTES + MAX_SERIES_TEXT_BYTES / 4;
 
@@ -104,7 +111,7 @@ impl LabelBuilder {
             .map_err(|problem| ScrapeError::Invalid { line: 0, problem })?;
         self.check_limits(target)?;
         self.reduce(target).map_err(full)?;
-        self.write()
+        self.write(target)
     }
 
     /// `merged` = `exposed` with the labels of the target.
@@ -190,7 +197,7 @@ impl LabelBuilder {
         Ok(())
     }
 
-    fn write(&mut self) -> Result<Built<'_>, ScrapeError> {
+    fn write(&mut self, target: &Target) -> Result<Built<'_>, ScrapeError> {
         let too_long = |_| {
             ScrapeError::SeriesLimit(CatalogueFull::TextTooLong {
                 bytes: MAX_SERIES_TEXT_BYTES + 1,
@@ -207,7 +214,8 @@ impl LabelBuilder {
         if bytes > MAX_SERIES_TEXT_BYTES {
             return Err(ScrapeError::SeriesLimit(CatalogueFull::TextTooLong { bytes }));
         }
-        if text.body.is_empty() && SYNTHETIC.contains(&text.name) {
+        let own = SYNTHETIC.contains(&text.name) || target.extra_metrics && EXTRA_SYNTHETIC.contains(&text.name);
+        if text.body.is_empty() && own {
             return Ok(Built::Synthetic);
         }
         Ok(Built::Series(text))

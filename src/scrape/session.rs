@@ -37,7 +37,7 @@ use super::target::Target;
 use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
 use crate::exposition::{ContentTypeError, Event, Format, Parser, select};
-use crate::frame::{ExplicitTime, Frame, FrameNo, ScrapeCounts};
+use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use crate::series::{SeriesTable, Verdict};
 use core::fmt::Display;
@@ -191,6 +191,7 @@ impl Session {
         }
         self.work.frame.duration_100us = duration_100us;
         self.work.frame.counts = self.counts(outcome);
+        self.work.frame.notes = self.notes(outcome, target);
         let end = match (outcome, &self.error) {
             (Outcome::Complete, None) if self.started => End::Body,
             (Outcome::Complete, None) => End::Empty,
@@ -298,6 +299,27 @@ impl Session {
         }
     }
 
+    fn notes(&self, outcome: Outcome<'_>, target: &Target) -> Notes {
+        let extra = ExtraMetrics {
+            timeout_ms: target.timeout_ms,
+            sample_limit: target.limits.samples,
+            body_bytes: self.body_size(outcome),
+        };
+        Notes {
+            ended: matches!(outcome, Outcome::Removed),
+            extra: target.extra_metrics.then_some(extra),
+        }
+    }
+
+    /// Column `body_size` of the failure matrix (§1.9).
+    fn body_size(&self, outcome: Outcome<'_>) -> i64 {
+        match (outcome, &self.error) {
+            (Outcome::Complete, Some(ScrapeError::BodyTooLarge { .. })) => -1,
+            (Outcome::Complete, _) => i64::try_from(self.body_bytes).unwrap_or(i64::MAX),
+            _ => 0,
+        }
+    }
+
     fn report(&self, outcome: Outcome<'_>, reports: &mut Reports) {
         let frame = &self.work.frame;
         self.count(outcome, &mut reports.counters);
@@ -308,11 +330,7 @@ impl Session {
         health.last_scrape = Some(Instant(frame.time_ms));
         health.duration_100us = frame.duration_100us;
         health.samples = frame.counts.scraped;
-        health.body_bytes = match (outcome, &self.error) {
-            (Outcome::Complete, Some(ScrapeError::BodyTooLarge { .. })) => -1,
-            (Outcome::Complete, _) => i64::try_from(self.body_bytes).unwrap_or(i64::MAX),
-            _ => 0,
-        };
+        health.body_bytes = self.body_size(outcome);
         let text: Option<&dyn Display> = match (&outcome, &self.error) {
             (Outcome::Complete, Some(error)) => Some(error),
             (Outcome::Complete, None) => None,

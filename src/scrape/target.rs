@@ -50,6 +50,8 @@ pub struct Target {
     pub track_timestamps_staleness: bool,
     /// Limits.
     pub limits: Limits,
+    /// The scrape reports its timeout, sample limit and body size too (`extra_scrape_metrics`).
+    pub extra_metrics: bool,
     /// Which names are valid.
     pub names: NameScheme,
     /// Protocols to ask for, most wanted first.
@@ -102,6 +104,7 @@ impl Target {
             honor_timestamps: true,
             track_timestamps_staleness: false,
             limits: Limits::default(),
+            extra_metrics: false,
             names: NameScheme::default(),
             protocols: DEFAULT_PROTOCOLS.into(),
             escaping: EscapingScheme::default(),

@@ -15,7 +15,7 @@
 
 use super::record::{self, FrameHead, RecordFault, Start, frame_flag};
 use crate::extras::{self, Extra};
-use crate::frame::{ExplicitTime, Frame, FrameNo, Full, ScrapeCounts};
+use crate::frame::{ExplicitTime, Frame, FrameNo, Full, Notes, ScrapeCounts};
 use crate::limits::MAX_TARGETS;
 use crate::sample::{Number, Sample, SeriesRef, TargetRef};
 use crate::value::codec::{Codec, CodecId, SeriesState};
@@ -24,7 +24,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 
 /// Most bytes of a frame's head before lists and values.
-const MAX_HEAD_BYTES: usize = 2 + 10 + 5 + 15;
+const MAX_HEAD_BYTES: usize = 2 + 10 + 5 + 15 + record::MAX_NOTES_BYTES;
 
 /// Most bytes of a frame record of `samples` samples that carry `extras_bytes`: what no capture comes near.
 #[must_use]
@@ -180,6 +180,7 @@ impl Encoder {
             (!frame.stale.is_empty(), frame_flag::STALE),
             (!usual, frame_flag::COUNTS),
             (frame.up && !frame.extras.is_empty(), frame_flag::EXTRAS),
+            (frame.notes != Notes::default(), frame_flag::NOTES),
         ] {
             flags |= if set { bit } else { 0 };
         }
@@ -204,6 +205,9 @@ impl Encoder {
             let bytes = frame.extras.as_bytes();
             put_u64(out, bytes.len() as u64)?;
             out.put(bytes)?;
+        }
+        if flags & frame_flag::NOTES != 0 {
+            record::put_notes(out, &frame.notes)?;
         }
         coder.codec.encode(&mut coder.states, samples, out)?;
         coder.last_ms = frame.time_ms;
@@ -293,6 +297,7 @@ impl Decoder {
         frame.number = number;
         frame.up = !head.failed();
         frame.duration_100us = head.duration_100us;
+        frame.notes = head.notes;
         let limit = coder.states.len();
         let too_large = |_: Full| RecordFault::TooLarge;
         for series in head.stale {
@@ -548,6 +553,31 @@ mod tests {
             assert_eq!(read.extras.as_bytes(), written.extras.as_bytes());
             assert_eq!(&read.samples[..], &written.samples[..]);
             assert!(!decoder.left_out());
+        }
+    }
+
+    #[test]
+    fn notes_come_back_with_frames_that_failed_too() {
+        let extra = Some(crate::frame::ExtraMetrics {
+            timeout_ms: 10_000,
+            sample_limit: 7,
+            body_bytes: -1,
+        });
+        let (mut good, mut failed) = (frame(), Frame::with_capacity(8));
+        good.notes = Notes { ended: false, extra };
+        failed.reset(TargetRef(1), 2_000);
+        failed.notes = Notes {
+            ended: true,
+            extra: None,
+        };
+        let mut read = Frame::with_extras(8, 100);
+        let mut decoder = decoder();
+        for (payload, written) in encoded(&[&good, &failed, &frame()])
+            .iter()
+            .zip([&good, &failed, &frame()])
+        {
+            decoder.decode(payload, &mut read).unwrap();
+            assert_eq!((read.notes, &read.samples[..]), (written.notes, &written.samples[..]));
         }
     }
 

@@ -7,9 +7,9 @@
 
 use super::counters::Loss;
 use crate::extras;
-use crate::frame::Full;
+use crate::frame::{ExtraMetrics, Full, Notes};
 use crate::sample::{SeriesRef, TargetRef};
-use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_i64, put_u64};
+use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_i64, put_u64, zigzag};
 use serde::{Deserialize, Serialize};
 
 /// Record types. A reader that does not know a type skips it if [`kind::SKIPPABLE`] is set, else it stops reading the
@@ -278,8 +278,56 @@ pub mod frame_flag {
     pub const COUNTS: u8 = 0x20;
     /// What samples carry beside their values follows: [`crate::extras`].
     pub const EXTRAS: u8 = 0x40;
-    /// Not assigned; a frame that has it set cannot be read.
-    pub const RESERVED: u8 = 0x80;
+    /// What is said of the scrape beside the counts follows: [`Notes`].
+    pub const NOTES: u8 = 0x80;
+}
+
+/// Bits of the first byte of [`Notes`] on the medium.
+mod note {
+    /// The target is no more.
+    pub const ENDED: u8 = 0x01;
+    /// Timeout, sample limit and body size follow.
+    pub const EXTRA_METRICS: u8 = 0x02;
+}
+
+/// Most bytes of [`put_notes`].
+pub(crate) const MAX_NOTES_BYTES: usize = 1 + 1 + 5 + 5 + 10;
+
+/// Writes what is said of the scrape, its length first.
+///
+/// # Errors
+/// [`Full`].
+pub(crate) fn put_notes(out: &mut impl Sink, notes: &Notes) -> Result<(), Full> {
+    let ended = if notes.ended { note::ENDED } else { 0 };
+    let Some(extra) = notes.extra else {
+        return out.put(&[1, ended]);
+    };
+    let (timeout, limit) = (u64::from(extra.timeout_ms), u64::from(extra.sample_limit));
+    let len = 1 + len_u64(timeout) + len_u64(limit) + len_u64(zigzag(extra.body_bytes));
+    put_u64(out, len as u64)?;
+    out.put(&[ended | note::EXTRA_METRICS])?;
+    put_u64(out, timeout)?;
+    put_u64(out, limit)?;
+    put_i64(out, extra.body_bytes)
+}
+
+/// Reads what [`put_notes`] wrote; bits and bytes of later versions are passed over.
+fn take_notes(bytes: &[u8]) -> Result<Notes, RecordFault> {
+    let mut cursor = Cursor::new(bytes);
+    let bits = cursor.u8()?;
+    let extra = if bits & note::EXTRA_METRICS != 0 {
+        Some(ExtraMetrics {
+            timeout_ms: narrow(cursor.u64()?)?,
+            sample_limit: narrow(cursor.u64()?)?,
+            body_bytes: cursor.i64()?,
+        })
+    } else {
+        None
+    };
+    Ok(Notes {
+        ended: bits & note::ENDED != 0,
+        extra,
+    })
 }
 
 /// Head of a frame record, lists not yet read.
@@ -303,6 +351,8 @@ pub struct FrameHead<'a> {
     pub times: Times<'a>,
     /// What samples carry, not checked: see [`check_extras`].
     pub extras: &'a [u8],
+    /// What is said of the scrape beside the counts.
+    pub notes: Notes,
     /// What the codec wrote.
     pub values: &'a [u8],
 }
@@ -316,7 +366,7 @@ impl<'a> FrameHead<'a> {
         let mut cursor = Cursor::new(payload);
         let target = TargetRef(cursor.u8()?);
         let flags = cursor.u8()?;
-        if flags & frame_flag::RESERVED != 0 || usize::from(target.0) >= crate::limits::MAX_TARGETS {
+        if usize::from(target.0) >= crate::limits::MAX_TARGETS {
             return Err(RecordFault::Malformed);
         }
         let dt_ms = cursor.i64()?;
@@ -347,6 +397,12 @@ impl<'a> FrameHead<'a> {
         } else {
             &[]
         };
+        let notes = if flags & frame_flag::NOTES != 0 {
+            let len = usize::try_from(cursor.u64()?).map_err(|_| RecordFault::Malformed)?;
+            take_notes(cursor.bytes(len)?)?
+        } else {
+            Notes::default()
+        };
         Ok(Self {
             target,
             flags,
@@ -357,6 +413,7 @@ impl<'a> FrameHead<'a> {
             layout,
             times,
             extras,
+            notes,
             values: cursor.rest(),
         })
     }
@@ -564,6 +621,38 @@ mod tests {
         assert!(cursor.is_empty());
         assert_eq!(read.len(), of.len());
         (out.to_vec(), read.map(|s| s.0).collect())
+    }
+
+    #[test]
+    fn notes_are_as_documented_and_what_is_unknown_is_passed_over() {
+        let extra = ExtraMetrics {
+            timeout_ms: 10_000,
+            sample_limit: 0,
+            body_bytes: 65_000,
+        };
+        let with = |ended, extra| Notes { ended, extra };
+        for (notes, bytes) in [
+            (with(false, Some(extra)), &[7, 2, 0x90, 0x4e, 0, 0xd0, 0xf7, 7][..]),
+            (with(true, None), &[1, 1]),
+        ] {
+            let mut out = Bounded::with_capacity(MAX_NOTES_BYTES);
+            put_notes(&mut out, &notes).unwrap();
+            assert_eq!(&out[..], bytes);
+            assert_eq!(take_notes(&bytes[1..]).unwrap(), notes);
+            let later = [&bytes[1..], &[9, 9]].concat();
+            assert_eq!(take_notes(&later).unwrap(), notes);
+        }
+        let most = ExtraMetrics {
+            timeout_ms: u32::MAX,
+            sample_limit: u32::MAX,
+            body_bytes: i64::MIN,
+        };
+        let mut out = Bounded::with_capacity(MAX_NOTES_BYTES);
+        put_notes(&mut out, &with(true, Some(most))).unwrap();
+        assert_eq!(take_notes(&out[1..]).unwrap(), with(true, Some(most)));
+        for cut in 0..out.len() - 1 {
+            assert!(take_notes(&out[1..1 + cut]).is_err(), "cut at {cut}");
+        }
     }
 
     #[test]

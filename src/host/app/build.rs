@@ -228,6 +228,7 @@ fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec) -> Result<T
         name_bytes: job.label_name_length_limit,
         value_bytes: job.label_value_length_limit,
     };
+    target.extra_metrics = job.extra_scrape_metrics.unwrap_or_default();
     target.names = job.metric_name_validation_scheme.unwrap_or_default();
     target.protocols = protocols_of(job);
     target.escaping = escaping_of(job);

@@ -180,6 +180,7 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     y.plain("label_name_length_limit", g.label_name_length_limit)?;
     y.plain("label_value_length_limit", g.label_value_length_limit)?;
     y.plain("keep_dropped_targets", g.keep_dropped_targets)?;
+    y.plain("extra_scrape_metrics", g.extra_scrape_metrics)?;
     y.plain(
         "metric_name_validation_scheme",
         validation_name(g.metric_name_validation_scheme),
@@ -215,6 +216,7 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
     y.plain("label_name_length_limit", job.label_name_length_limit)?;
     y.plain("label_value_length_limit", job.label_value_length_limit)?;
     y.plain("keep_dropped_targets", job.keep_dropped_targets)?;
+    y.plain("extra_scrape_metrics", job.extra_scrape_metrics.unwrap_or_default())?;
     if let Some(scheme) = job.metric_name_validation_scheme {
         y.plain("metric_name_validation_scheme", validation_name(scheme))?;
     }

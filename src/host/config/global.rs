@@ -34,6 +34,8 @@ pub struct Global {
     pub label_value_length_limit: u32,
     /// Dropped targets listed by the API, per job.
     pub keep_dropped_targets: u32,
+    /// Scrapes report their timeout, sample limit and body size as well.
+    pub extra_scrape_metrics: bool,
     /// Which names are legal.
     pub metric_name_validation_scheme: ValidationScheme,
     /// How targets are asked to escape names; unset: follows the validation scheme.
@@ -54,6 +56,7 @@ impl Default for Global {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
+            extra_scrape_metrics: false,
             metric_name_validation_scheme: ValidationScheme::Utf8,
             metric_name_escaping_scheme: None,
         }

@@ -62,7 +62,6 @@ const ENTRIES: &[Entry] = &[
     (&["Global"], "rule_query_offset", ignored("has no effect: rules are not evaluated in agent mode")),
     (&["Global"], "query_log_file", ignored("has no effect: there are no queries in agent mode")),
     (LIMITS, "scrape_failure_log_file", ignored("has no effect: scrape failures are in the log and in /api/v1/targets")),
-    (LIMITS, "extra_scrape_metrics", ignored("has no effect: the extra series are not produced yet")),
     (LIMITS, "scrape_native_histograms", refused(NATIVE)),
     (LIMITS, "convert_classic_histograms_to_nhcb", refused(NATIVE)),
     (LIMITS, "always_scrape_classic_histograms", Verdict { refused: false, unless: &["true"], why: "has no effect: classic histograms are always scraped" }),

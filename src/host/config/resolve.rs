@@ -200,6 +200,7 @@ fn inherit(job: &mut ScrapeConfig, global: &Global) -> Result<(), Wrong> {
     or(&mut job.label_name_length_limit, global.label_name_length_limit);
     or(&mut job.label_value_length_limit, global.label_value_length_limit);
     or(&mut job.keep_dropped_targets, global.keep_dropped_targets);
+    job.extra_scrape_metrics.get_or_insert(global.extra_scrape_metrics);
     let own_validation = job.metric_name_validation_scheme;
     let validation = *job
         .metric_name_validation_scheme

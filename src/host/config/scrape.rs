@@ -58,6 +58,8 @@ pub struct ScrapeConfig {
     pub label_value_length_limit: u32,
     /// Dropped targets listed by the API; 0: all.
     pub keep_dropped_targets: u32,
+    /// Scrapes report their timeout, sample limit and body size as well; `Some` once loaded.
+    pub extra_scrape_metrics: Option<bool>,
     /// Which names are legal; `Some` once loaded.
     pub metric_name_validation_scheme: Option<ValidationScheme>,
     /// How targets are asked to escape names; `Some` once loaded.
@@ -121,6 +123,7 @@ impl Default for ScrapeConfig {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
+            extra_scrape_metrics: None,
             metric_name_validation_scheme: None,
             metric_name_escaping_scheme: None,
             static_configs: Vec::new(),

@@ -1,7 +1,7 @@
 //! The series a batch has seen: their labels and types, kept from batch to batch.
 //!
 //! A *slot* stands for a series: its labels as symbol ids, its type, whether this remote gets it. A *key* is a dense
-//! number for a series of the source: real series first, then five synthetic ones per target, then one per target for
+//! number for a series of the source: real series first, then eight synthetic ones per target, then one per target for
 //! the labels that all its series share.
 //!
 //! A slot remembers a check value of the texts it was made from, and is asked for with that of the texts the key has now:

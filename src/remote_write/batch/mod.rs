@@ -7,7 +7,7 @@
 //! - [`Layout::Live`]: one sample per series entry, in the order of the scrape, as Prometheus does it;
 //! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
 //!
-//! A frame means, in this order: its samples, its staleness markers, and the five synthetic series rebuilt from its
+//! A frame means, in this order: its samples, its staleness markers, and the five (or eight) synthetic series rebuilt from its
 //! header. All carry the frame's wall time except samples with a time of their own. In 2.0, samples of counters,
 //! histograms and summaries also say when counting began, where OpenMetrics' `_created` tells (`start`).
 //!
@@ -50,14 +50,20 @@ use take::{Halt, frame_len};
 pub use layout::{EMPTY_V2, Layout};
 pub use take::synthetic_values;
 
-/// Names of the synthetic series, in the order Prometheus appends them.
-pub const SYNTHETIC: [&str; 5] = [
+/// Names of the synthetic series, in the order Prometheus appends them; the last three only where they are asked for.
+pub const SYNTHETIC: [&str; 8] = [
     "up",
     "scrape_duration_seconds",
     "scrape_samples_scraped",
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
+    "scrape_timeout_seconds",
+    "scrape_sample_limit",
+    "scrape_body_size_bytes",
 ];
+
+/// As many of them every frame has; the others only one of a job with `extra_scrape_metrics`.
+pub const USUAL_SYNTHETIC: usize = 5;
 
 /// Smallest body: the longest series text, its escapes undone, with target and external labels, and its sample.
 pub const MIN_BODY_BYTES: usize = 64 * 1024;

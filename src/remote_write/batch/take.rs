@@ -1,7 +1,10 @@
 //! From a frame to the entries of a batch.
 
 use super::dictionary::{Mark, Slot};
-use super::{Batch, Bounds, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, UnknownTime, layout};
+use super::{
+    Batch, Bounds, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC, UnknownTime,
+    layout,
+};
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::{Frame, FrameNo, Full};
 use crate::hash::hash64;
@@ -360,7 +363,7 @@ enum Series {
 
 /// Samples a frame stands for: its own, its staleness markers, the synthetic ones.
 pub(super) fn frame_len(frame: &Frame) -> usize {
-    frame.samples.len() + frame.stale.len() + SYNTHETIC.len()
+    frame.samples.len() + frame.stale.len() + synthetic_len(frame)
 }
 
 /// Series and value at `position`, which is below [`frame_len`].
@@ -377,14 +380,32 @@ fn item(frame: &Frame, position: usize) -> (Series, Number) {
     (Series::Synthetic(frame.target, index), number.unwrap_or(Number::STALE))
 }
 
-/// Values of the [`SYNTHETIC`] series of a frame, in their order.
+/// How many of the [`SYNTHETIC`] series a frame has.
+const fn synthetic_len(frame: &Frame) -> usize {
+    if frame.notes.extra.is_some() {
+        SYNTHETIC.len()
+    } else {
+        USUAL_SYNTHETIC
+    }
+}
+
+/// Values of the [`SYNTHETIC`] series of a frame, in their order: staleness markers when the target is no more.
 #[must_use]
-pub fn synthetic_values(frame: &Frame) -> [Number; SYNTHETIC.len()] {
-    [
+pub fn synthetic_values(frame: &Frame) -> heapless::Vec<Number, { SYNTHETIC.len() }> {
+    let extra = frame.notes.extra.unwrap_or_default();
+    let mut values = heapless::Vec::from_array([
         Number::decimal(frame.up.into(), 0),
         Number::decimal(frame.duration_100us.into(), -4),
         Number::decimal(frame.counts.scraped.into(), 0),
         Number::decimal(frame.counts.post_relabel.into(), 0),
         Number::decimal(frame.counts.added.into(), 0),
-    ]
+        Number::decimal(extra.timeout_ms.into(), -3),
+        Number::decimal(extra.sample_limit.into(), 0),
+        Number::decimal(extra.body_bytes, 0),
+    ]);
+    values.truncate(synthetic_len(frame));
+    if frame.notes.ended {
+        values.fill(Number::STALE);
+    }
+    values
 }

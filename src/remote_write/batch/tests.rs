@@ -71,7 +71,7 @@ fn a_frame_is_samples_then_markers_then_synthetic_series() {
     assert_eq!(bench.batch.end(), Place::before(FrameNo(8)));
     let sent = bench.sealed(Layout::Live, Protocol::V2);
     let mut expected = alloc::vec!["metric_1", "metric_0", "metric_2"];
-    expected.extend(SYNTHETIC);
+    expected.extend(&SYNTHETIC[..USUAL_SYNTHETIC]);
     assert_eq!(names(&sent), expected);
     assert_eq!(sent[0].labels, "__name__=metric_1;instance=box;job=node;n=1;");
     assert_eq!(sent[3].labels, "__name__=up;instance=box;job=node;");
@@ -180,8 +180,37 @@ fn a_frame_larger_than_the_batch_is_split_in_order_with_one_time() {
     }
     assert_eq!(ends, [(5, 100, Stop::Full), (5, 200, Stop::Full), (6, 0, Stop::End)]);
     assert_eq!(seen.len(), 235);
-    assert_eq!(names(&seen[230..]), SYNTHETIC);
+    assert_eq!(names(&seen[230..]), SYNTHETIC[..USUAL_SYNTHETIC]);
     assert!(seen.iter().all(|s| s.samples[0].1 == 1000));
+}
+
+#[test]
+fn extra_scrape_metrics_are_three_more_series_and_the_end_of_a_target_marks_them_all() {
+    let mut source = Frames::new(1);
+    let extra = Some(crate::frame::ExtraMetrics {
+        timeout_ms: 10_500,
+        sample_limit: 0,
+        body_bytes: -1,
+    });
+    for (number, ended) in [(1, false), (2, true)] {
+        let mut scrape = Scrape::new(number, 1000 * number as i64, &[]);
+        scrape.notes = crate::frame::Notes { ended, extra };
+        source.scrapes.push(scrape);
+    }
+    source.scrapes.push(Scrape::new(3, 3000, &[(0, 1)]));
+    let mut bench = Bench::new(LIMITS);
+    assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
+    let sent = bench.sealed(Layout::Live, Protocol::V2);
+    assert_eq!(names(&sent[..8]), SYNTHETIC);
+    let bits: Vec<u64> = sent.iter().map(|series| series.samples[0].0).collect();
+    assert_eq!(bits[5..8], [10.5f64, 0.0, -1.0].map(f64::to_bits));
+    assert_eq!(names(&sent[8..16]), SYNTHETIC);
+    assert!(
+        bits[8..16]
+            .iter()
+            .all(|&bits| bits == crate::sample::Number::STALE.to_bits())
+    );
+    assert_eq!(sent.len(), 8 + 8 + 1 + USUAL_SYNTHETIC);
 }
 
 #[test]

@@ -69,6 +69,48 @@ fn scr_803_every_way_to_fail_marks_all_and_keeps_none() {
 }
 
 #[test]
+fn extra_scrape_metrics_follow_the_failure_matrix() {
+    let text: &dyn Display = &"connection reset";
+    for (content_type, body, outcome, limit, body_bytes) in [
+        (TEXT, "a 1\n", Outcome::Complete, 0, 4),
+        (TEXT, "", Outcome::Complete, 0, 0),
+        (TEXT, "a 1\n", Outcome::Fetch(text), 0, 0),
+        (TEXT, "", Outcome::Status(404), 0, 0),
+        (TEXT, "a 1\n", Outcome::Complete, 4, -1),
+        (None, "a 1\n", Outcome::Complete, 0, 4),
+        (TEXT, "a 1\nbad\n", Outcome::Complete, 0, 8),
+    ] {
+        let mut target = limited(Limits {
+            body_bytes: limit,
+            samples: 9,
+            ..NONE
+        });
+        for asked_for in [false, true] {
+            target.extra_metrics = asked_for;
+            let mut rig = Rig::new(10);
+            rig.begin(&target, content_type);
+            let _ = rig.feed(&target, body.as_bytes());
+            rig.finish(&target, outcome);
+            let extra = crate::frame::ExtraMetrics {
+                timeout_ms: 10_000,
+                sample_limit: 9,
+                body_bytes,
+            };
+            let notes = rig.session.frame().notes;
+            assert_eq!(notes.extra, asked_for.then_some(extra), "{outcome:?} {body:?}");
+            assert!(!notes.ended);
+        }
+    }
+    // Only then are their names taken.
+    for (asked_for, kept) in [(false, 1), (true, 0)] {
+        let mut target = target();
+        target.extra_metrics = asked_for;
+        let shot = Rig::new(10).scrape(&target, "scrape_sample_limit 5\n");
+        assert_eq!((shot.up, shot.samples.len()), (true, kept));
+    }
+}
+
+#[test]
 fn scr_204_a_body_of_exactly_the_limit_is_too_large() {
     for (limit, up) in [(4, false), (5, true), (0, true)] {
         let target = limited(Limits {
@@ -144,6 +186,10 @@ fn scr_806_a_removed_target_says_goodbye() {
     rig.begin(&target(), TEXT);
     let shot = rig.finish(&target(), Outcome::Removed);
     assert_eq!((shot.up, shot.stale.len()), (false, 2));
+    assert!(
+        rig.session.frame().notes.ended,
+        "the scrape's own series are marked too"
+    );
     rig.table
         .forget(target().reference, FrameNo(rig.frame), &mut rig.catalogue);
     rig.reports.forget(target().reference);
