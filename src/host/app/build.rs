@@ -15,7 +15,7 @@ use crate::hash::crc32c;
 use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetSpec, Targets};
 use crate::host::event::Event;
 use crate::host::http::Buffers;
-use crate::host::medium::{Medium, Naming, OpenError, Shape};
+use crate::host::medium::{Kind, Medium, Naming, OpenError, Shape};
 use crate::host::regex::compile_rules;
 use crate::host::runtime::{boot_id, now, unix_now};
 use crate::host::snappy::{Dictionaries, Snappy, output_bytes};
@@ -320,9 +320,11 @@ impl Plan {
     /// What would keep the ring from being mounted is found before the old one is given up.
     fn check_ring(&self) -> Result<(), BuildError> {
         let settings = self.ring_config();
-        // On a write-once medium a segment has one block less; whether it can be used at all is seen when it is opened.
-        let Some(geometry) = settings.geometry(wal::format::Medium::Rewritable) else {
-            return Ok(());
+        // What is there decides where slots begin (4 MiB into a block device) and how many blocks a segment has; what cannot be
+        // looked at is said when it is opened.
+        let kind = Kind::of(Path::new(&self.config.tidegate.ring.path)).unwrap_or(Kind::File);
+        let Some(geometry) = settings.geometry_behind(kind.first_offset(), kind.writing()) else {
+            return Err(BuildError::Ring("size"));
         };
         match wal::check_config(&settings, &geometry) {
             Err(MountError::Config(field)) => Err(BuildError::Ring(field)),

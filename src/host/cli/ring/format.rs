@@ -85,9 +85,12 @@ fn shape(available: u64, segment: Option<Size>, block: Option<Size>, chip: Optio
     while u64::from(segment_bytes) * u64::from(MAX_SLOTS) < available && segment_bytes < most {
         segment_bytes *= 2;
     }
+    let segment_bytes = segment.map_or(segment_bytes, whole);
+    // The configuration takes whole segments only.
+    let unit = u64::from(segment_bytes).max(SUPERBLOCK_SPACE);
     Shape {
-        ring_bytes: available & !(SUPERBLOCK_SPACE - 1),
-        segment_bytes: segment.map_or(segment_bytes, whole),
+        ring_bytes: available - available % unit,
+        segment_bytes,
         block_bytes,
     }
 }
@@ -116,7 +119,7 @@ mod tests {
         assert_eq!(shape_of((1 << 30) + 1).segment_bytes, 512 * 1024);
         assert_eq!(shape_of(8 << 30).segment_bytes, 2 << 20);
         assert_eq!(shape_of(1 << 40).segment_bytes, 4 << 20);
-        assert_eq!(shape_of(100_000_123).ring_bytes, 99_999_744);
+        assert_eq!(shape_of(100_000_123).ring_bytes, 381 * 256 * 1024);
         let given = shape(
             64 << 20,
             Some(Size::from_bytes(65_536)),
