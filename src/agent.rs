@@ -230,7 +230,8 @@ impl<S: Storage> Agent<S> {
         }
         // Staging holds more than the uplink takes: make room on the medium now, whatever the interval.
         // If that fails the second attempt says so, and the ring counts the loss.
-        let _ = self.ring.commit(&mut self.catalogue);
+        let spare = self.senders.first_mut().map(Sender::spare_frame);
+        let _ = self.ring.commit_with(&mut self.catalogue, spare);
         match self.ring.append(session.frame(), &mut self.catalogue) {
             Ok(number) => Stored::As(number),
             Err(error) => {
@@ -333,7 +334,8 @@ impl<S: Storage> Agent<S> {
     /// # Errors
     /// Nothing was committed; what was staged stays staged.
     pub fn commit_step(&mut self, what: Commit) -> Result<CommitStep, CommitError> {
-        self.ring.commit_step(&mut self.catalogue, what)
+        let spare = self.senders.first_mut().map(Sender::spare_frame);
+        self.ring.commit_step_with(&mut self.catalogue, what, spare)
     }
 
     /// How the sync asked for went.
@@ -346,7 +348,8 @@ impl<S: Storage> Agent<S> {
     /// # Errors
     /// What was staged is lost with the process.
     pub fn close(&mut self) -> Result<(), CommitError> {
-        self.ring.close(&mut self.catalogue)
+        let spare = self.senders.first_mut().map(Sender::spare_frame);
+        self.ring.close_with(&mut self.catalogue, spare)
     }
 
     /// The targets, in the order of their references.

@@ -2,7 +2,8 @@
 //!
 //! A commit is one or more rounds. A round is control blocks (segment header, definitions) and staged blocks; nothing
 //! of it is forgotten before its sync. After an error the whole round is written again behind, with the same stream
-//! offsets, three times in all; then the next slot is opened. The first round of a segment, and one for which the segment
+//! offsets, three times in all; then the next slot is opened, with full values. After three slots in a row the ring is
+//! degraded: it lives in memory, and once a minute the next slot is tried with a single block. The first round of a segment, and one for which the segment
 //! has no room, is written again in place, on write-once media not at all.
 //!
 //! # Invariants
@@ -16,16 +17,17 @@ use super::config::{Commit, CommitError, CommitStep};
 use super::counters::{Loss, Reason};
 use super::format::{BlockHeader, Medium, block_seed, flag};
 use super::record::{self, Ack, Clock, UNKNOWN_MS, kind};
+use super::slots::Slot;
 use super::storage::Storage;
 use super::{DEGRADED_LAP_MS, Ring};
 use crate::catalogue::Catalogue;
-use crate::frame::{FrameNo, Full};
+use crate::frame::{Frame, FrameNo, Full};
 use serde::Serialize;
 
 /// Times a round is written in one slot.
 const ATTEMPTS: u8 = 3;
 /// Slots in a row that may fail.
-const FAILED_SLOTS: u8 = 3;
+pub(crate) const FAILED_SLOTS: u8 = 3;
 
 /// How the next block begins its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +70,7 @@ pub(crate) struct Round {
     pub(crate) active: bool,
     phase: Phase,
     /// Staged blocks before this serial are part of the commit.
-    until: u64,
+    pub(crate) until: u64,
     /// Staged blocks written and not yet synced.
     staged: usize,
     attempts: u8,
@@ -99,6 +101,20 @@ impl<S: Storage> Ring<S> {
     /// # Errors
     /// [`CommitError`]; the commit is over, what was staged stays staged.
     pub fn commit_step(&mut self, catalogue: &mut Catalogue, want: Commit) -> Result<CommitStep, CommitError> {
+        self.commit_step_with(catalogue, want, None)
+    }
+
+    /// As [`Ring::commit_step`]. `spare` is memory for a frame of the configured size: if a slot fails in the middle of a
+    /// chunk, what is staged of it can then be written to the next slot; without it that is given up, counted.
+    ///
+    /// # Errors
+    /// As [`Ring::commit_step`].
+    pub fn commit_step_with(
+        &mut self,
+        catalogue: &mut Catalogue,
+        want: Commit,
+        mut spare: Option<&mut Frame>,
+    ) -> Result<CommitStep, CommitError> {
         if !self.round.active && !self.begin_commit(want, catalogue) {
             return Ok(CommitStep::Done);
         }
@@ -107,10 +123,10 @@ impl<S: Storage> Ring<S> {
                 Phase::Written => return Ok(CommitStep::NeedSync),
                 Phase::Failed => {
                     if !self.write_again() {
-                        self.abandon()?;
+                        self.abandon(catalogue, spare.as_deref_mut())?;
                     }
                 }
-                Phase::Between => match self.fill(catalogue) {
+                Phase::Between => match self.fill(catalogue, spare.as_deref_mut()) {
                     Ok(true) => self.write_round(),
                     Ok(false) => {
                         self.finish(catalogue);
@@ -171,11 +187,15 @@ impl<S: Storage> Ring<S> {
     /// # Errors
     /// [`CommitError`]; what was staged stays staged.
     pub fn commit(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
-        self.commit_now(catalogue, Commit::All)
+        self.commit_with(catalogue, None)
     }
 
-    fn commit_now(&mut self, catalogue: &mut Catalogue, want: Commit) -> Result<(), CommitError> {
-        while self.commit_step(catalogue, want)? == CommitStep::NeedSync {
+    /// As [`Ring::commit`], with memory for a frame as in [`Ring::commit_step_with`].
+    ///
+    /// # Errors
+    /// As [`Ring::commit`].
+    pub fn commit_with(&mut self, catalogue: &mut Catalogue, mut spare: Option<&mut Frame>) -> Result<(), CommitError> {
+        while self.commit_step_with(catalogue, Commit::All, spare.as_deref_mut())? == CommitStep::NeedSync {
             let result = self.flash.storage.sync();
             self.synced(result);
         }
@@ -187,12 +207,20 @@ impl<S: Storage> Ring<S> {
     /// # Errors
     /// [`CommitError`].
     pub fn close(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
+        self.close_with(catalogue, None)
+    }
+
+    /// As [`Ring::close`], with memory for a frame as in [`Ring::commit_step_with`].
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub fn close_with(&mut self, catalogue: &mut Catalogue, mut spare: Option<&mut Frame>) -> Result<(), CommitError> {
         if self.round.active {
             // It may not have everything.
-            self.commit_now(catalogue, Commit::All)?;
+            self.commit_with(catalogue, spare.as_deref_mut())?;
         }
         self.round.clean = true;
-        let result = self.commit_now(catalogue, Commit::All);
+        let result = self.commit_with(catalogue, spare);
         self.round.clean = false;
         result
     }
@@ -290,7 +318,7 @@ impl<S: Storage> Ring<S> {
     }
 
     /// Prepares the next round; false when everything is written.
-    fn fill(&mut self, catalogue: &mut Catalogue) -> Result<bool, CommitError> {
+    fn fill(&mut self, catalogue: &mut Catalogue, mut spare: Option<&mut Frame>) -> Result<bool, CommitError> {
         loop {
             let staged_left = self.round.until > self.staging.first();
             if !staged_left && !self.round.control_due {
@@ -325,7 +353,8 @@ impl<S: Storage> Ring<S> {
             }
             if staged_left && !front_begins {
                 // The append made sure of room; copies after errors have taken it.
-                self.lose_front(Reason::WriteError);
+                self.head = None;
+                self.begin_with_chunk(Some(head), catalogue, spare.as_deref_mut());
             } else if staged_left && !head.has_frames {
                 // Not even an empty segment takes it.
                 self.lose_front(Reason::TooBig);
@@ -456,7 +485,7 @@ impl<S: Storage> Ring<S> {
         let Some(head) = &mut self.head else { return false };
         let first = head.opening == Opening::First;
         let room = self.flash.geometry.blocks_per_slot.saturating_sub(head.index);
-        if self.round.attempts >= ATTEMPTS {
+        if self.round.attempts >= ATTEMPTS || self.degraded_since.is_some() {
             return false;
         }
         if first || blocks > room {
@@ -472,20 +501,19 @@ impl<S: Storage> Ring<S> {
     }
 
     /// Gives the slot up; chunks that begin in staging go to the next one.
-    fn abandon(&mut self) -> Result<(), CommitError> {
+    fn abandon(&mut self, catalogue: &Catalogue, spare: Option<&mut Frame>) -> Result<(), CommitError> {
         self.control.drop_front(usize::MAX);
-        self.head = None;
+        let head = self.head.take();
+        if let Some(head) = head.filter(|head| head.opening == Opening::First) {
+            // Nothing of it is safe: the slot holds no segment.
+            self.slots.set(head.slot, Slot::default());
+        }
         self.round.staged = 0;
         self.round.attempts = 0;
         self.round.phase = Phase::Between;
-        self.round.failed_slots = self.round.failed_slots.saturating_add(1);
-        if self.round.failed_slots == 1 {
-            self.lap_after = self.now + DEGRADED_LAP_MS;
-        }
+        self.note_failed_slot();
+        self.begin_with_chunk(head, catalogue, spare);
         self.round.control_due = self.round.until <= self.staging.first();
-        if self.staging.get(self.staging.first()).is_some_and(|front| !front.sync) {
-            self.lose_front(Reason::WriteError);
-        }
         if self.staging.is_empty() {
             // The encoder's past is on the slot given up.
             self.chunk.open = false;
@@ -496,6 +524,23 @@ impl<S: Storage> Ring<S> {
             return Err(CommitError::Degraded);
         }
         Ok(())
+    }
+
+    /// A slot took nothing.
+    pub(crate) fn note_failed_slot(&mut self) {
+        self.counters.slots_failed += 1;
+        self.round.failed_slots = self.round.failed_slots.saturating_add(1);
+        if self.round.failed_slots == 1 {
+            self.lap_after = self.now + DEGRADED_LAP_MS;
+        }
+    }
+
+    /// Frames `from..to` are counted as lost: readers that miss them do not count them again.
+    pub(crate) fn write_off(&mut self, from: FrameNo, to: FrameNo) {
+        if self.written_off.is_full() {
+            self.written_off.pop_front();
+        }
+        let _ = self.written_off.push_back((from.0, to.0));
     }
 
     /// Counts and forgets the staged blocks up to the next chunk.
@@ -519,10 +564,7 @@ impl<S: Storage> Ring<S> {
         };
         if frames > 0 {
             self.lose(reason, from.0, to.0.saturating_sub(1), &loss);
-            if self.written_off.is_full() {
-                self.written_off.pop_front();
-            }
-            let _ = self.written_off.push_back((from.0, to.0));
+            self.write_off(from, to);
         }
         if end == self.staging.end() {
             self.chunk.open = false;

@@ -51,7 +51,8 @@ impl<S: Storage> Ring<S> {
             self.put_notes();
             self.round.control_due = false;
         }
-        staged_left && self.put_definitions(catalogue)
+        // A medium that failed is tried with one block.
+        staged_left && self.degraded_since.is_none() && self.put_definitions(catalogue)
     }
 
     /// CLOCK and DROP when no frames are written.

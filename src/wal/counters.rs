@@ -113,6 +113,8 @@ pub struct Counters {
     pub syncs: u64,
     /// Writes, erases and syncs that failed.
     pub write_errors: u64,
+    /// Slots given up after such failures, passed over or tried again.
+    pub slots_failed: u64,
     /// Reads that failed.
     pub read_errors: u64,
     /// Frames read of boots that ended without knowing the time: they were given the latest time possible.
@@ -124,6 +126,8 @@ pub struct Counters {
     pub damaged_blocks: u64,
     /// Segments opened.
     pub segments_opened: u64,
+    /// Frames coded again because the slot their chunk began on failed.
+    pub frames_coded_again: u64,
 }
 
 impl Counters {

@@ -387,8 +387,6 @@ pub mod flag {
     pub const RESUME: u8 = 0x04;
     /// The dictionary begins anew: forget every definition before this block.
     pub const NEW_DICTIONARY: u8 = 0x08;
-    /// Last block the writer means to put into the segment.
-    pub const SEAL: u8 = 0x10;
     /// Last block of an orderly stop.
     pub const CLEAN: u8 = 0x20;
     /// The stream can be entered here without what stands before.

@@ -551,7 +551,6 @@ impl<S: Storage> Inspector<S> {
             kind::CLOCK => visit(&Event::Clock(&record::parse(bytes)?)),
             kind::DROP => visit(&Event::Drop(&record::parse(bytes)?)),
             kind::ACK => visit(&Event::Ack(&record::parse(bytes)?)),
-            kind::SEAL => {}
             _ => {
                 visit(&Event::Unknown { kind });
                 return Ok(kind & kind::SKIPPABLE != 0);

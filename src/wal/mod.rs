@@ -53,6 +53,7 @@ pub mod inspect;
 mod mount;
 mod reader;
 pub mod record;
+mod rescue;
 mod rotate;
 mod segment;
 mod slots;

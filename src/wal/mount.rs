@@ -502,7 +502,7 @@ impl<S: Storage> Ring<S> {
                 let defined = define(kind, len, scratch, catalogue);
                 scan.dictionary.broken |= defined.is_err();
             }
-            kind::SEGMENT | kind::SEAL => {}
+            kind::SEGMENT => {}
             other => return other & kind::SKIPPABLE != 0,
         }
         true

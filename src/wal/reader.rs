@@ -93,6 +93,15 @@ impl Reader {
         (acknowledged < self.position).then(|| from.max(acknowledged))
     }
 
+    /// The decoder, for another use; the reader begins again where it stands.
+    pub(crate) fn lend(&mut self) -> &mut Decoder {
+        self.tried = None;
+        if !self.in_staging {
+            self.segment = None;
+        }
+        &mut self.decoder
+    }
+
     /// Says Boundary once if frames were given out since the last one.
     fn boundary(&mut self) -> bool {
         self.delivered.take().is_some()
@@ -419,7 +428,7 @@ impl<S: Storage> Ring<S> {
                 let clock: Clock = record::parse(&self.scratch.record[..len]).ok()?;
                 self.boots.note(clock.boot, clock.mono_ms, clock.wall_ms, clock.source);
             }
-            kind::SEGMENT | kind::DROP | kind::SEAL | kind::ACK => {}
+            kind::SEGMENT | kind::DROP | kind::ACK => {}
             other if other & kind::SKIPPABLE != 0 => {}
             _ => {
                 // What follows cannot be understood.

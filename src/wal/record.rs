@@ -31,8 +31,6 @@ pub mod kind {
     pub const CLOCK: u8 = 0x06;
     /// Samples lost.
     pub const DROP: u8 = 0x87;
-    /// Summary at the end of a full segment.
-    pub const SEAL: u8 = 0x88;
     /// Acknowledgement of one remote.
     pub const ACK: u8 = 0x89;
 }
@@ -145,14 +143,6 @@ pub struct Drop {
     pub frames: u64,
     pub first_ms: i64,
     pub last_ms: i64,
-}
-
-/// SEAL: summary of a full segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
-pub struct Seal {
-    pub frames: u32,
-    pub samples: u64,
 }
 
 /// ACK: first frame a remote has not acknowledged.

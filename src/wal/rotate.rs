@@ -2,7 +2,7 @@
 //!
 //! What is given up is read once more, without its values, and counted frame by frame.
 
-use super::commit::{Head, Opening};
+use super::commit::{FAILED_SLOTS, Head, Opening};
 use super::config::{CommitError, WhenFull};
 use super::counters::{Loss, Reason};
 use super::format::{EraseHeader, Medium};
@@ -17,40 +17,43 @@ use crate::frame::FrameNo;
 
 impl<S: Storage> Ring<S> {
     /// Opens the next slot that can be written.
+    ///
+    /// While the medium fails what is still readable on it is not given up for another attempt, but once an hour: the slot
+    /// that failed last is tried again instead.
     pub(crate) fn open_next(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
         for _ in 0..self.flash.geometry.slots {
-            let seq = self.slots.last_seq + 1;
-            let slot = self.slots.slot_of(seq);
-            if self.flash.storage.is_bad(slot) {
-                self.slots.last_seq = seq;
-                self.slots.set(
-                    slot,
-                    Slot {
-                        state: State::Bad,
-                        ..Slot::default()
-                    },
-                );
+            let mut seq = self.slots.last_seq + 1;
+            let mut slot = self.slots.slot_of(seq);
+            if self.pass_over_bad(seq) {
                 continue;
             }
             if self.holds_unacknowledged(slot) {
-                if self.config.when_full == WhenFull::Stop {
+                if self.config.when_full == WhenFull::Stop && self.round.failed_slots == 0 {
                     self.stopped = true;
                     return Err(CommitError::Full);
                 }
-                // A medium that fails must not cost what is still readable on it.
-                if self.round.failed_slots > 0 {
-                    if self.now < self.lap_after {
-                        self.degraded_since = Some(self.now);
-                        return Err(CommitError::Degraded);
+                let keep = self.config.when_full == WhenFull::Stop || self.now < self.lap_after;
+                if self.round.failed_slots > 0 && keep {
+                    (seq, slot) = (self.slots.last_seq, self.slots.slot_of(self.slots.last_seq));
+                    let failed = self.slots.get(slot).state == State::Empty && !self.flash.storage.is_bad(slot);
+                    if seq == 0 || !failed {
+                        return Err(self.degrade());
                     }
-                    self.lap_after = self.now + DEGRADED_LAP_MS;
+                } else {
+                    if self.round.failed_slots > 0 {
+                        self.lap_after = self.now + DEGRADED_LAP_MS;
+                    }
+                    self.lap(slot);
                 }
-                self.lap(slot);
             }
             self.slots.last_seq = seq;
             self.slots.set(slot, Slot::default());
             if self.prepare(slot).is_err() {
                 self.counters.write_errors += 1;
+                self.note_failed_slot();
+                if self.round.failed_slots >= FAILED_SLOTS {
+                    break;
+                }
                 continue;
             }
             self.outdo(slot, seq);
@@ -68,8 +71,30 @@ impl<S: Storage> Ring<S> {
             });
             return Ok(());
         }
+        Err(self.degrade())
+    }
+
+    fn degrade(&mut self) -> CommitError {
         self.degraded_since = Some(self.now);
-        Err(CommitError::Degraded)
+        CommitError::Degraded
+    }
+
+    /// A bad slot uses up its sequence number.
+    fn pass_over_bad(&mut self, seq: u64) -> bool {
+        let slot = self.slots.slot_of(seq);
+        let bad = self.flash.storage.is_bad(slot);
+        if bad {
+            self.slots.last_seq = seq;
+            let state = State::Bad;
+            self.slots.set(
+                slot,
+                Slot {
+                    state,
+                    ..Slot::default()
+                },
+            );
+        }
+        bad
     }
 
     /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not

@@ -284,6 +284,52 @@ impl Staging {
         if self.len == 0 {
             self.open = false;
         }
+        self.forget_marks();
+    }
+
+    /// As [`Staging::drop_front`], for blocks whose frames stay in staging.
+    pub(crate) fn release_front(&mut self, count: usize) {
+        let count = count.min(self.len);
+        self.first += count as u64;
+        self.len -= count;
+    }
+
+    /// Forgets the blocks from `serial` on.
+    pub(crate) fn cut_back(&mut self, serial: u64) {
+        self.len = serial.clamp(self.first, self.end()).abs_diff(self.first) as usize;
+        self.open = false;
+    }
+
+    /// Moves the first `count` blocks behind the others.
+    pub(crate) fn rotate_front(&mut self, count: usize) {
+        let (first, end) = (self.first, self.end());
+        let middle = first + count.min(self.len) as u64;
+        for (from, to) in [(first, middle), (middle, end), (first, end)] {
+            for step in 0..(to - from) / 2 {
+                self.swap(from + step, to - 1 - step);
+            }
+        }
+    }
+
+    fn swap(&mut self, one: u64, other: u64) {
+        let (one, other) = (self.place(one), self.place(other));
+        let (low, high) = (one.min(other), one.max(other));
+        if low == high {
+            return;
+        }
+        self.blocks.swap(low, high);
+        let (front, back) = self.bytes.split_at_mut(high * self.block_bytes);
+        front[low * self.block_bytes..][..self.block_bytes].swap_with_slice(&mut back[..self.block_bytes]);
+    }
+
+    /// Number of the first frame in the blocks `of`.
+    pub(crate) fn first_frame_of(&self, of: core::ops::Range<u64>) -> Option<FrameNo> {
+        let mut blocks = of.filter_map(|serial| self.get(serial));
+        blocks.find(|block| block.frames > 0).map(|block| block.first_frame)
+    }
+
+    /// Forgets the times of frames that are gone.
+    pub(crate) fn forget_marks(&mut self) {
         let from = self.get(self.first).map(|front| front.first_frame);
         self.marks.forget_before(from);
     }
@@ -427,6 +473,10 @@ impl Marks {
     }
 
     fn push(&mut self, number: FrameNo, time_ms: u64) {
+        // Frames that are coded again have their marks.
+        if self.marks.back().is_some_and(|&(newest, _)| number <= newest) {
+            return;
+        }
         let due = self
             .marks
             .back()

@@ -56,6 +56,8 @@ pub struct Ram {
     pub fail_to: u64,
     /// `write`, `erase` and `sync` calls so far.
     pub changes: u64,
+    /// Every `sync` fails.
+    pub fail_syncs: bool,
     /// Slots that are bad.
     pub bad: Vec<u32>,
     /// Blocks that cannot be read.
@@ -82,6 +84,7 @@ impl Ram {
             fail_from: u64::MAX,
             fail_to: u64::MAX,
             changes: 0,
+            fail_syncs: false,
             bad: Vec::new(),
             unreadable: Vec::new(),
         }
@@ -289,7 +292,7 @@ impl Storage for Ram {
 
     fn sync(&mut self) -> Result<(), StorageFailure> {
         self.syncs += 1;
-        let failed = self.refuses();
+        let failed = self.refuses() || self.fail_syncs;
         for pending in core::mem::take(&mut self.pending) {
             let outcome = if failed && self.geometry.medium == Medium::Rewritable {
                 Outcome::ALL[self.random() as usize % 5]

@@ -234,7 +234,7 @@ impl<S: Storage> FrameReader<S> {
                     });
                 }
             }
-            kind::DROP | kind::SEAL | kind::ACK => {}
+            kind::DROP | kind::ACK => {}
             other => return other & kind::SKIPPABLE != 0,
         }
         true

@@ -198,7 +198,7 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn place(&mut self, frame: &Frame, samples: u32, catalogue: &Catalogue) -> Result<FrameNo, AppendError> {
+    pub(crate) fn place(&mut self, frame: &Frame, samples: u32, catalogue: &Catalogue) -> Result<FrameNo, AppendError> {
         if self.chunk.open {
             let encoded = self.encode(frame, samples)?;
             let growth = self.staging.growth(encoded.len, false);

@@ -201,6 +201,11 @@ impl Sender {
         Batch::ram_bytes(limits) + limits.frame_samples * sample_bytes + crate::limits::MAX_SERIES_TEXT_BYTES
     }
 
+    /// Memory for a frame: what is in it means nothing between two calls of [`Sender::poll`].
+    pub const fn spare_frame(&mut self) -> &mut Frame {
+        &mut self.frame
+    }
+
     /// Every frame below this number is done with: accepted, counted as lost, or not meant for this remote.
     #[must_use]
     pub const fn acknowledged(&self) -> FrameNo {

@@ -1,0 +1,186 @@
+//! A medium that fails: what is staged is written elsewhere, kept for sending, or counted.
+
+mod ring_support;
+
+use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tell};
+use tidegate::clock::Instant;
+use tidegate::frame::{Frame, FrameNo};
+use tidegate::wal::format::{Geometry, Medium};
+use tidegate::wal::storage::Storage as _;
+use tidegate::wal::testing::Ram;
+use tidegate::wal::{CommitError, Reason, Ring};
+
+fn mount(ram: Ram, world: &mut World, number: u8, remotes: usize) -> Ring<Ram> {
+    let config = config(&ram.geometry(), remotes);
+    let mounted = Ring::mount(ram, config, boot(number, world.now), &mut world.catalogue);
+    world.adopt();
+    mounted.expect("the image is a ring").0
+}
+
+fn append(ring: &mut Ring<Ram>, world: &mut World) -> Told {
+    world.scrape(ring.next_frame());
+    let number = ring.append(&world.frame, &mut world.catalogue).expect("room");
+    let mut told = tell(&world.frame, &world.catalogue);
+    told.number = number.0;
+    told.unix_ms = ring.unix_ms(told.time_ms);
+    told
+}
+
+fn shapes() -> impl Iterator<Item = Geometry> {
+    [Medium::Rewritable, Medium::WriteOnce]
+        .into_iter()
+        .map(|medium| geometry(512, 16, 6, medium))
+}
+
+/// Calls that change the medium fail from now on, `calls` of them.
+fn fail(ring: &mut Ring<Ram>, calls: u64) {
+    let ram = ring.storage_mut();
+    ram.fail_from = ram.changes;
+    ram.fail_to = ram.changes.saturating_add(calls);
+}
+
+#[test]
+fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
+    let mut coded_again = 0;
+    for shape in shapes() {
+        for seed in 0..300 {
+            let mut world = World::new(seed);
+            let mut ring = mount(formatted(shape, seed), &mut world, 1, 2);
+            let mut spare = Frame::with_capacity(32);
+            let mut told = Vec::new();
+            for _ in 0..world.rng.usize(1..12) {
+                told.push(append(&mut ring, &mut world));
+                if world.rng.u8(0..4) == 0 {
+                    ring.commit(&mut world.catalogue).expect("sound");
+                }
+            }
+            ring.commit(&mut world.catalogue).expect("sound");
+            // One reader has been everywhere, the other begins when all is over.
+            let _ = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+            for _ in 0..world.rng.usize(1..6) {
+                told.push(append(&mut ring, &mut world));
+                if world.rng.u8(0..5) == 0 {
+                    ring.cut();
+                }
+            }
+            if world.rng.bool() {
+                let _ = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+            }
+            let calls = world.rng.u64(1..14);
+            fail(&mut ring, calls);
+            let result = ring.commit_with(&mut world.catalogue, Some(&mut spare));
+            let seen = format!("{shape:?}, seed {seed}, {calls} calls fail: {result:?}");
+            assert_eq!(ring.counters().loss(Reason::WriteError).frames, 0, "{seen}");
+            for remote in 0..2 {
+                assert_eq!(
+                    read_all(&mut ring, &world.catalogue, remote, FrameNo(0)),
+                    told,
+                    "{seen}"
+                );
+            }
+            told.push(append(&mut ring, &mut world));
+            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told, "{seen}");
+            ring.storage_mut().fail_to = 0;
+            ring.commit_with(&mut world.catalogue, Some(&mut spare))
+                .expect("sound again");
+            assert!(!ring.stats().degraded);
+            coded_again += ring.counters().frames_coded_again;
+            let image = ring.into_storage().crash(&[], 1);
+            let mut ring = mount(image, &mut world, 2, 2);
+            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told, "{seen}");
+            assert!(ring.counters().losses.iter().all(|loss| loss.frames == 0), "{seen}");
+        }
+    }
+    assert!(coded_again > 200, "{coded_again} frames came this way");
+}
+
+#[test]
+fn in_memory_only_the_oldest_are_given_up_and_only_when_staging_is_full() {
+    for shape in shapes() {
+        let mut world = World::new(3);
+        let mut ring = mount(formatted(shape, 3), &mut world, 1, 1);
+        let mut spare = Frame::with_capacity(32);
+        let mut told: Vec<Told> = (0..4).map(|_| append(&mut ring, &mut world)).collect();
+        ring.commit(&mut world.catalogue).expect("sound");
+        told.extend((0..2).map(|_| append(&mut ring, &mut world)));
+        fail(&mut ring, u64::MAX);
+        let result = ring.commit_with(&mut world.catalogue, Some(&mut spare));
+        assert_eq!(result, Err(CommitError::Degraded));
+        let mut filled = false;
+        for _ in 0..200 {
+            let blocks = ring.stats();
+            let lost = ring.counters().loss(Reason::WriteError).frames;
+            told.push(append(&mut ring, &mut world));
+            let lost = ring.counters().loss(Reason::WriteError).frames - lost;
+            if lost > 0 {
+                filled = true;
+                assert!(blocks.staged_blocks + 2 > blocks.staging_blocks, "{blocks:?}");
+            }
+            let all = ring.counters().loss(Reason::WriteError).frames as usize;
+            // The four on flash can be read all the time.
+            let readable: Vec<Told> = told[..4].iter().chain(&told[4 + all..]).cloned().collect();
+            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), readable);
+        }
+        assert!(filled);
+        let all = ring.counters().loss(Reason::WriteError).frames as usize;
+        assert!(told.len() - 4 - all > 20, "most of staging is still there");
+        ring.storage_mut().fail_to = 0;
+        ring.commit_with(&mut world.catalogue, Some(&mut spare))
+            .expect("sound again");
+        let image = ring.into_storage().crash(&[], 1);
+        let mut ring = mount(image, &mut world, 2, 1);
+        let readable: Vec<Told> = told[..4].iter().chain(&told[4 + all..]).cloned().collect();
+        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), readable);
+        assert_eq!(ring.counters().loss(Reason::WriteError).frames as usize, all);
+    }
+}
+
+#[test]
+fn a_degraded_ring_tries_one_block_a_minute_and_recovers_from_it() {
+    let mut world = World::new(4);
+    let mut ring = mount(formatted(geometry(512, 16, 6, Medium::Rewritable), 4), &mut world, 1, 1);
+    let mut told: Vec<Told> = (0..30).map(|_| append(&mut ring, &mut world)).collect();
+    let before = ring.storage().writes;
+    fail(&mut ring, u64::MAX);
+    let result = ring.commit(&mut world.catalogue);
+    assert_eq!(result, Err(CommitError::Degraded));
+    assert_eq!(ring.storage().writes - before, 9, "three slots, three times each");
+    for minute in 1..4 {
+        let (at, what) = ring.commit_due(Instant(world.now)).expect("frames wait");
+        assert!(at >= Instant(told[29].time_ms) + 60_000);
+        while Instant(world.now) < at {
+            assert_eq!(ring.commit_due(Instant(world.now)), Some((at, what)));
+            told.push(append(&mut ring, &mut world));
+        }
+        let writes = ring.storage().writes;
+        assert!(ring.commit_step(&mut world.catalogue, what).is_err());
+        assert_eq!(ring.storage().writes, writes + 1, "minute {minute}");
+    }
+    ring.storage_mut().fail_to = 0;
+    ring.commit(&mut world.catalogue).expect("sound again");
+    assert_eq!(ring.stats().staged_frames, 0);
+    let lost = ring.counters().loss(Reason::WriteError).frames as usize;
+    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+}
+
+#[test]
+fn syncs_that_fail_are_never_repeated_alone() {
+    let mut world = World::new(5);
+    let mut ring = mount(formatted(geometry(512, 16, 6, Medium::Rewritable), 5), &mut world, 1, 1);
+    let told: Vec<Told> = (0..3).map(|_| append(&mut ring, &mut world)).collect();
+    let before = (ring.storage().writes, ring.storage().syncs);
+    ring.storage_mut().fail_syncs = true;
+    assert_eq!(ring.commit(&mut world.catalogue), Err(CommitError::Degraded));
+    let (writes, syncs) = (ring.storage().writes, ring.storage().syncs);
+    assert!(
+        syncs - before.1 == 9 && writes - before.0 >= 9,
+        "{writes} writes, {syncs} syncs"
+    );
+    assert_eq!(ring.commit(&mut world.catalogue), Err(CommitError::Degraded));
+    assert_eq!((ring.storage().writes, ring.storage().syncs), (writes + 1, syncs + 1));
+    ring.storage_mut().fail_syncs = false;
+    ring.commit(&mut world.catalogue).expect("sound again");
+    let image = ring.into_storage().crash(&[], 1);
+    let mut ring = mount(image, &mut world, 2, 1);
+    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+}
