@@ -2,7 +2,7 @@
 
 mod ring_support;
 
-use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tell};
+use ring_support::{EXTRAS_BYTES, Told, World, boot, config, formatted, geometry, read_all, tell};
 use tidegate::clock::Instant;
 use tidegate::frame::{Frame, FrameNo};
 use tidegate::wal::format::{Geometry, Medium};
@@ -46,7 +46,7 @@ fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
         for seed in 0..300 {
             let mut world = World::new(seed);
             let mut ring = mount(formatted(shape, seed), &mut world, 1, 2);
-            let mut spare = Frame::with_capacity(32);
+            let mut spare = Frame::with_extras(32, EXTRAS_BYTES);
             let mut told = Vec::new();
             for _ in 0..world.rng.usize(1..12) {
                 told.push(append(&mut ring, &mut world));
@@ -99,7 +99,7 @@ fn in_memory_only_the_oldest_are_given_up_and_only_when_staging_is_full() {
     for shape in shapes() {
         let mut world = World::new(3);
         let mut ring = mount(formatted(shape, 3), &mut world, 1, 1);
-        let mut spare = Frame::with_capacity(32);
+        let mut spare = Frame::with_extras(32, EXTRAS_BYTES);
         let mut told: Vec<Told> = (0..4).map(|_| append(&mut ring, &mut world)).collect();
         ring.commit(&mut world.catalogue).expect("sound");
         told.extend((0..2).map(|_| append(&mut ring, &mut world)));
