@@ -24,6 +24,7 @@
 use crate::catalogue::Catalogue;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::FrameNo;
+use crate::metadata::Metadata;
 use crate::remote_write::response::{Head, Verdict};
 use crate::remote_write::sender::{Action, ErrorKind, Request, Sender};
 use crate::sample::TargetRef;
@@ -50,6 +51,8 @@ pub struct Parts<S: Storage> {
     pub builder: LabelBuilder,
     /// How scrapes went.
     pub reports: Reports,
+    /// What targets say about their metric families.
+    pub metadata: Metadata,
     /// Where samples wait, mounted.
     pub ring: Ring<S>,
     /// One for each of the ring's remotes, in the same order.
@@ -73,6 +76,7 @@ pub struct Agent<S: Storage> {
     catalogue: Catalogue,
     builder: LabelBuilder,
     reports: Reports,
+    metadata: Metadata,
     ring: Ring<S>,
     senders: Vec<Sender>,
     /// Per remote: samples lost for good that the ring's ledger knows of.
@@ -87,6 +91,7 @@ macro_rules! shared {
             catalogue: &mut $agent.catalogue,
             builder: &mut $agent.builder,
             reports: &mut $agent.reports,
+            metadata: &mut $agent.metadata,
         }
     };
 }
@@ -103,6 +108,7 @@ impl<S: Storage> Agent<S> {
             catalogue,
             builder,
             reports,
+            metadata,
             ring,
             senders,
         } = parts;
@@ -120,6 +126,7 @@ impl<S: Storage> Agent<S> {
             catalogue,
             builder,
             reports,
+            metadata,
             ring,
             senders,
             lost,
@@ -368,6 +375,12 @@ impl<S: Storage> Agent<S> {
     #[must_use]
     pub const fn reports(&self) -> &Reports {
         &self.reports
+    }
+
+    /// What targets say about their metric families.
+    #[must_use]
+    pub const fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// The ring.

@@ -47,6 +47,7 @@ pub mod hash;
 pub mod host;
 pub mod labels;
 pub mod limits;
+pub mod metadata;
 pub mod relabel;
 pub mod remote_write;
 pub mod sample;

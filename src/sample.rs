@@ -162,4 +162,19 @@ impl MetricType {
             _ => Self::Unknown,
         }
     }
+
+    /// Its name in OpenMetrics and in Prometheus' API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+            Self::Summary => "summary",
+            Self::Info => "info",
+            Self::Stateset => "stateset",
+        }
+    }
 }

@@ -12,6 +12,7 @@ use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::labels::Label;
+use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
 use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
 use tidegate::remote_write::identity::Identity;
@@ -91,6 +92,7 @@ struct Rig {
     catalogue: Catalogue,
     builder: LabelBuilder,
     reports: Reports,
+    metadata: Metadata,
     frame: u64,
 }
 
@@ -106,6 +108,7 @@ impl Rig {
             catalogue: Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS),
             builder: LabelBuilder::new(),
             reports: Reports::new(MAX_TARGETS),
+            metadata: Metadata::new(4_096, 64),
             frame: 0,
             target,
         };
@@ -123,6 +126,7 @@ impl Rig {
             catalogue: &mut self.catalogue,
             builder: &mut self.builder,
             reports: &mut self.reports,
+            metadata: &mut self.metadata,
         };
         self.frame += 1;
         let now = Instant(self.frame * 1_500);
@@ -457,6 +461,7 @@ impl Whole {
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(MAX_TARGETS),
+            metadata: Metadata::new(4_096, 64),
             ring,
             senders: vec![Sender::new(SENDER, identity, FrameNo(0), FrameNo(0))],
         };

@@ -38,6 +38,7 @@ use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
 use crate::exposition::{ContentTypeError, Event, Format, Parser, select};
 use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
+use crate::metadata::Metadata;
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use crate::series::{SeriesTable, Verdict};
 use core::fmt::Display;
@@ -65,6 +66,8 @@ pub struct Shared<'a> {
     pub builder: &'a mut LabelBuilder,
     /// Health and counters.
     pub reports: &'a mut Reports,
+    /// What targets say about their families.
+    pub metadata: &'a mut Metadata,
 }
 
 /// What a scrape has counted so far.
@@ -198,6 +201,9 @@ impl Session {
             _ => End::Failed,
         };
         let left_out = self.work.close(end, shared);
+        if self.started {
+            shared.metadata.end_scrape(target.reference, end == End::Body);
+        }
         shared.reports.counters.markers_lost += left_out as u64;
         self.report(outcome, shared.reports);
         &mut self.work.frame
@@ -282,8 +288,13 @@ impl Session {
                     let taken = self.work.sample(line, target, shared);
                     taken.map_err(|error| error.on_line(self.parser.line()))?;
                 }
-                Event::Type { family, kind } => self.work.set_type(family, kind),
-                Event::Help { .. } | Event::Unit { .. } | Event::Eof => {}
+                Event::Type { family, kind } => {
+                    self.work.set_type(family, kind);
+                    shared.metadata.note_type(target.reference, family, kind);
+                }
+                Event::Help { family, text } => shared.metadata.note_help(target.reference, family, text),
+                Event::Unit { family, unit } => shared.metadata.note_unit(target.reference, family, unit),
+                Event::Eof => {}
             }
         }
     }

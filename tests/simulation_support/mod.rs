@@ -19,6 +19,7 @@ use target::{Item, Mood, SimTarget};
 use tidegate::agent::{Agent, Parts};
 use tidegate::catalogue::Catalogue;
 use tidegate::clock::{Instant, UnixMillis};
+use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
 use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
 use tidegate::remote_write::identity::Identity;
@@ -280,6 +281,7 @@ impl World {
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(MAX_TARGETS),
+            metadata: Metadata::new(4_096, 64),
             ring,
             senders,
         };

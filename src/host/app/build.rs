@@ -22,6 +22,7 @@ use crate::host::snappy::{Dictionaries, Snappy, output_bytes};
 use crate::host::status::Lifecycle;
 use crate::host::tls::TlsClient;
 use crate::labels::{Label, NameScheme};
+use crate::metadata::Metadata;
 use crate::relabel::Relabel;
 use crate::remote_write::batch::UnknownTime;
 use crate::remote_write::identity::Identity;
@@ -402,6 +403,7 @@ impl Plan {
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(sizes.max_targets),
+            metadata: Metadata::seeded(sizes.metadata_bytes, sizes.metadata_families, seed),
             ring,
             senders,
         };

@@ -358,7 +358,8 @@ fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
     y.section("memory", |y| {
         y.plain("limit", own.memory.limit)?;
         y.plain("max_series", own.memory.max_series)?;
-        y.plain("max_concurrent_scrapes", own.memory.max_concurrent_scrapes)
+        y.plain("max_concurrent_scrapes", own.memory.max_concurrent_scrapes)?;
+        y.plain("metadata", own.memory.metadata)
     })?;
     y.section("uplink", |y| {
         y.plain("flush_interval", own.uplink.flush_interval)?;

@@ -86,6 +86,8 @@ pub struct Memory {
     pub max_series: u32,
     /// Scrapes in progress at the same time.
     pub max_concurrent_scrapes: u32,
+    /// Bytes of what targets say about their metric families.
+    pub metadata: MetadataSize,
 }
 
 impl Default for Memory {
@@ -94,6 +96,36 @@ impl Default for Memory {
             limit: MemoryLimit::Auto,
             max_series: 2_000,
             max_concurrent_scrapes: 2,
+            metadata: MetadataSize::Auto,
+        }
+    }
+}
+
+/// `tidegate.memory.metadata`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataSize {
+    /// In proportion to `max_series`.
+    Auto,
+    /// So much; 0: nothing is kept.
+    Bytes(Size),
+}
+
+impl FromText for MetadataSize {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => Size::from_text(text)
+                .map(Self::Bytes)
+                .map_err(|_| format!("found {text:?}, expected auto, 0 or a size such as 64KiB")),
+        }
+    }
+}
+
+impl fmt::Display for MetadataSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Bytes(size) => size.fmt(f),
         }
     }
 }
@@ -128,7 +160,7 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-deserialize_from_text!(MemoryLimit);
+deserialize_from_text!(MemoryLimit, MetadataSize);
 
 /// `tidegate.uplink`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -145,6 +145,64 @@ fn active_target(out: &mut impl Write, shared: &Shared, live: &Live, number: usi
     )
 }
 
+/// Families in one part of an answer: a name, a help and a unit of a KiB each may take six times that when escaped.
+const FAMILIES_PER_PART: usize = 3;
+
+/// Which families' metadata was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataFilter<'a> {
+    /// `metric`, empty for all.
+    pub family: &'a str,
+    /// `limit`: families at most, 0 for all.
+    pub limit: usize,
+}
+
+/// Part `part` of `/api/v1/targets/metadata`; whether there are more. `None`: nothing is known, and nothing was written.
+///
+/// # Errors
+/// `out` is full.
+pub fn targets_metadata(
+    out: &mut impl Write,
+    shared: &Shared,
+    filter: MetadataFilter<'_>,
+    part: u32,
+) -> Result<Option<bool>, fmt::Error> {
+    let (agent, live) = (shared.agent.borrow(), shared.live());
+    let limit = if filter.limit == 0 { usize::MAX } else { filter.limit };
+    let mut wanted = agent
+        .metadata()
+        .iter()
+        .filter(|(_, family, _)| filter.family.is_empty() || filter.family == *family)
+        .take(limit)
+        .skip(part as usize * FAMILIES_PER_PART)
+        .peekable();
+    if part == 0 {
+        if wanted.peek().is_none() {
+            return Ok(None);
+        }
+        out.write_str("{\"status\":\"success\",\"data\":[")?;
+    }
+    let mut first = part == 0;
+    for (t, family, entry) in wanted.by_ref().take(FAMILIES_PER_PART) {
+        comma(out, &mut first)?;
+        out.write_str("{\"target\":")?;
+        match live.target(t) {
+            Some(target) => object(out, &target.labels)?,
+            None => out.write_str("{}")?,
+        }
+        if filter.family.is_empty() {
+            write!(out, ",\"metric\":{}", Text(family))?;
+        }
+        let (kind, help, unit) = (entry.kind.as_str(), Text(entry.help), Text(entry.unit));
+        write!(out, ",\"type\":\"{kind}\",\"help\":{help},\"unit\":{unit}}}")?;
+    }
+    let more = wanted.peek().is_some();
+    if !more {
+        out.write_str("]}\n")?;
+    }
+    Ok(Some(more))
+}
+
 /// Bytes of the configuration in one part of an answer; each may take six when escaped.
 const CONFIG_PER_PART: usize = 8 * 1024;
 

@@ -19,7 +19,7 @@ use crate::host::net::Listener;
 use crate::host::runtime::unix_now;
 use alloc::string::String;
 use alloc::vec::Vec;
-use api::TargetFilter;
+use api::{MetadataFilter, TargetFilter};
 use core::cell::Cell;
 use core::convert::Infallible;
 use core::fmt::{self, Write as _};
@@ -200,6 +200,7 @@ fn page(
             let more = api::targets(reply, shared, filter, part)?;
             continued(reply, more)
         }
+        "/api/v1/targets/metadata" => targets_metadata(shared, request, reply),
         "/api/v1/status/config" => {
             begin(reply, 200, JSON);
             let part = reply.part();
@@ -221,6 +222,32 @@ fn page(
         _ => {
             begin(reply, 404, PLAIN);
             reply.write_str("404 page not found\n")
+        }
+    }
+}
+
+fn targets_metadata(shared: &SharedRef, request: &ServerRequest<'_>, reply: &mut Response<'_>) -> fmt::Result {
+    begin(reply, 200, "application/json");
+    let limit = query(request.query, "limit");
+    if !query(request.query, "match_target").is_empty() || !(limit.is_empty() || limit.parse::<usize>().is_ok()) {
+        reply.set_status(400);
+        return reply.write_str(
+            "{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"expected metric and limit (a number); match_target is \
+             not supported\"}\n",
+        );
+    }
+    let filter = MetadataFilter {
+        family: &query(request.query, "metric"),
+        limit: limit.parse().unwrap_or(0),
+    };
+    let part = reply.part();
+    match api::targets_metadata(reply, shared, filter, part)? {
+        Some(more) => continued(reply, more),
+        None => {
+            reply.set_status(404);
+            reply.write_str(
+                "{\"status\":\"error\",\"errorType\":\"not_found\",\"error\":\"specified metadata not found\"}\n",
+            )
         }
     }
 }

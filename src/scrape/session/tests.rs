@@ -1,5 +1,6 @@
 use super::*;
 use crate::labels::{Label, Labels, TextBuf, join_series};
+use crate::metadata::Metadata;
 use crate::relabel::{Action, Relabel, Rule, RuleSpec};
 use crate::scrape::report::Health;
 use crate::scrape::target::Limits;
@@ -67,6 +68,7 @@ struct Rig {
     catalogue: Catalogue,
     builder: LabelBuilder,
     reports: Reports,
+    metadata: Metadata,
     frame: u64,
     now: Option<UnixMillis>,
 }
@@ -79,6 +81,7 @@ impl Rig {
             catalogue: Catalogue::new(max_series, 200 * max_series, 4),
             builder: LabelBuilder::new(),
             reports: Reports::new(4),
+            metadata: Metadata::new(4_096, 64),
             frame: 0,
             now: None,
         }
@@ -91,6 +94,7 @@ impl Rig {
             catalogue: &mut self.catalogue,
             builder: &mut self.builder,
             reports: &mut self.reports,
+            metadata: &mut self.metadata,
         };
         (&mut self.session, shared)
     }

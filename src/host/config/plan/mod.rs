@@ -23,6 +23,7 @@ use crate::host::limits::{HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES};
 use crate::host::snappy::output_bytes;
 use crate::host::status::{RESPONSE_BYTES, STATUS_CONNECTIONS};
 use crate::limits::MAX_SERIES_TEXT_BYTES;
+use crate::metadata::Metadata;
 use crate::remote_write::batch::Batch;
 use crate::sample::{Sample, SeriesRef};
 use crate::scrape::{LabelBuilder, Reports, Schedule, Session};
@@ -214,6 +215,17 @@ impl Draft<'_> {
             catalogue,
             SERIES_KEY,
             format!("{text_bytes} bytes of names and labels"),
+        );
+        let (bytes, families) = (self.sizes.metadata_bytes, self.sizes.metadata_families);
+        self.add(
+            "metadata",
+            if bytes == 0 {
+                0
+            } else {
+                Metadata::ram_bytes(bytes, families)
+            },
+            "tidegate.memory.metadata",
+            format!("{bytes} bytes of types, helps and units"),
         );
     }
 

@@ -1,6 +1,6 @@
 //! Sizes of all pools, from the configuration: who builds a pool takes its size from here.
 
-use crate::host::config::{Config, ProtobufMessage, RemoteWrite, ScrapeConfig, Targets};
+use crate::host::config::{Config, MetadataSize, ProtobufMessage, RemoteWrite, ScrapeConfig, Targets};
 use crate::limits::{MAX_LINE_BYTES, MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
 use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES};
 use crate::scrape::SessionSize;
@@ -12,6 +12,12 @@ const TEXT_BYTES_PER_SERIES: usize = 64;
 
 /// Bytes a sample needs in staging until it is committed: twice the usual bytes on the ring, for full values at the start of a chunk.
 const STAGED_BYTES_PER_SAMPLE: usize = 2;
+
+/// Texts of a family: name, help, unit and 4 bytes. Short for most, so that the texts give out before the families do.
+const METADATA_BYTES_PER_FAMILY: usize = 48;
+
+/// What `tidegate.memory.metadata: auto` gives the families of one series.
+const METADATA_BYTES_PER_SERIES: usize = 32;
 
 /// Blocks of staging: at least one each for full values, differences, the dictionary and the frame being written.
 const STAGING_BLOCKS: core::ops::RangeInclusive<usize> = 4..=64;
@@ -58,6 +64,10 @@ pub struct Sizes {
     pub extras_bytes: usize,
     /// Scrapes in progress at the same time.
     pub concurrent_scrapes: usize,
+    /// Bytes of types, helps and units.
+    pub metadata_bytes: usize,
+    /// Metric families they are kept of, each counted for every target.
+    pub metadata_families: usize,
     /// Blocks of staging.
     pub staging_blocks: usize,
     /// Codec of new segments: TC1 halves what TC0 writes (flash.md §4.2) for 3.6 KB of tables.
@@ -92,6 +102,8 @@ impl Sizes {
             extras_bytes: extras_bytes(config, frame_samples),
             concurrent_scrapes: (config.tidegate.memory.max_concurrent_scrapes as usize)
                 .min(targets.active.len().max(1)),
+            metadata_bytes: metadata_bytes(config, max_series),
+            metadata_families: metadata_bytes(config, max_series) / METADATA_BYTES_PER_FAMILY,
             staging_blocks: staging_blocks(config, targets, max_series),
             codec: CodecId::Tc1,
         }
@@ -144,6 +156,14 @@ fn extras_bytes(config: &Config, frame_samples: usize) -> usize {
     match wanted {
         true => (MIN_EXTRAS_BYTES + frame_samples * EXTRAS_BYTES_PER_SAMPLE).min(limit),
         false => 0,
+    }
+}
+
+/// Bytes of types, helps and units: what the operator says, else what the exporters of the captures need.
+fn metadata_bytes(config: &Config, max_series: usize) -> usize {
+    match config.tidegate.memory.metadata {
+        MetadataSize::Auto => max_series * METADATA_BYTES_PER_SERIES,
+        MetadataSize::Bytes(size) => usize::try_from(size.bytes).unwrap_or(usize::MAX),
     }
 }
 

@@ -98,10 +98,20 @@ fn scrapes<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
             "Bytes of series names and labels kept.",
             catalogue.text_bytes_used(),
         ),
+        (
+            "tidegate_metadata_families",
+            "Metric families whose type, help and unit are kept, each counted for every target.",
+            agent.metadata().len(),
+        ),
     ] {
         out.single(name, Kind::Gauge, help, value)?;
     }
-    Ok(())
+    out.single(
+        "tidegate_metadata_refused_total",
+        Kind::Counter,
+        "TYPE, HELP and UNIT lines not kept for want of room (tidegate.memory.metadata).",
+        agent.metadata().refused(),
+    )
 }
 
 fn process<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
