@@ -164,7 +164,8 @@ impl Staging {
         self.room() + self.free() * self.payload_bytes()
     }
 
-    fn room(&self) -> usize {
+    /// Bytes that the last block can still take.
+    pub(crate) fn room(&self) -> usize {
         match self.get(self.end().wrapping_sub(1)) {
             Some(last) if self.open => self.payload_bytes() - usize::from(last.used),
             _ => 0,

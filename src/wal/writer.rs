@@ -29,6 +29,8 @@ pub(crate) struct Chunk {
     pub(crate) open: bool,
     first: FrameNo,
     bytes: usize,
+    /// Of the last frame, record head included.
+    frame_bytes: usize,
 }
 
 /// A frame in encoded form, waiting for its place.
@@ -81,8 +83,8 @@ impl<S: Storage> Ring<S> {
     /// When the next commit is due and what it is for, `None` while there is no reason or one is under way; an instant
     /// not after `now` means at once.
     ///
-    /// Due is the oldest unacknowledged staged frame at `commit_interval_ms`; staging that is nearly full; an
-    /// acknowledgement worth keeping: all that is on flash, or 50,000 samples since it was last written.
+    /// Due is the oldest unacknowledged staged frame at `commit_interval_ms`; staging with an eighth left, at least a block,
+    /// once its last block takes no more frames; an acknowledgement worth keeping: all that is on flash, or 50,000 samples since it was last written.
     #[must_use]
     pub fn commit_due(&self, now: Instant) -> Option<(Instant, Commit)> {
         if self.round.active || self.stopped {
@@ -96,12 +98,20 @@ impl<S: Storage> Ring<S> {
             .staging
             .time_of(ack)
             .map(|time| Instant(time) + self.config.commit_interval_ms);
-        let nearly_full = self.staging.free() <= self.staging.capacity() / 8 && aged.is_some();
-        let frames = if nearly_full { Some(now) } else { aged };
+        let full = aged.is_some() && self.staging_is_full();
+        let frames = if full { Some(now) } else { aged };
         if frames.is_some_and(|at| at <= now) || !self.acknowledgement_due(ack) {
             return frames.map(|at| (at, Commit::All));
         }
         Some((now, Commit::Acknowledgement))
+    }
+
+    /// What a commit leaves of the last block is lost for good, so it waits until that is less than another frame. The spare
+    /// blocks take what is scraped while the commit is under way.
+    fn staging_is_full(&self) -> bool {
+        let spare = (self.staging.capacity() / 8).max(1);
+        let free = self.staging.free();
+        free < spare || free == spare && self.staging.room() < self.chunk.frame_bytes
     }
 
     fn acknowledgement_due(&self, ack: FrameNo) -> bool {
@@ -258,6 +268,7 @@ impl<S: Storage> Ring<S> {
             open: true,
             first: self.next,
             bytes: sink.len(),
+            frame_bytes: 0,
         };
         self.store(frame, encoded)
     }
@@ -288,7 +299,8 @@ impl<S: Storage> Ring<S> {
             self.chunk.open = false;
             return Err(self.full());
         }
-        self.chunk.bytes += record::head_len(encoded.len) + encoded.len;
+        self.chunk.frame_bytes = record::head_len(encoded.len) + encoded.len;
+        self.chunk.bytes += self.chunk.frame_bytes;
         self.staging.mark(number, frame.time_ms);
         self.next = FrameNo(number.0 + 1);
         Ok(number)
