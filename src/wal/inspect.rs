@@ -341,14 +341,17 @@ impl<S: Storage> Inspector<S> {
             let findings = &mut summary.findings;
             let mut ack = None;
             let mut base = 0;
+            // What stands in a slot without a header is not part of the ring.
+            let mut headed = false;
             let found = self.summarise(slot, &mut |event| {
                 match event {
                     Event::Finding(_) => *findings += 1,
                     Event::Segment(header) => {
+                        headed = true;
                         *losses = header.losses;
                         base = header.ack;
                     }
-                    Event::Drop(drop) => {
+                    Event::Drop(drop) if headed => {
                         if let Some(loss) = losses.get_mut(usize::from(drop.reason)) {
                             loss.add(&Loss {
                                 frames: drop.frames,
@@ -362,7 +365,7 @@ impl<S: Storage> Inspector<S> {
                         let newer = ack.is_none_or(|ack: u32| header.ack.wrapping_sub(ack) as i32 > 0);
                         ack = if newer { Some(header.ack) } else { ack };
                     }
-                    Event::Frame(frame) => frames.push(frame.number),
+                    Event::Frame(frame) if headed => frames.push(frame.number),
                     _ => {}
                 }
                 visit(slot, event);
@@ -408,12 +411,16 @@ impl<S: Storage> Inspector<S> {
         summary.epoch = self.index.epoch();
         let last = self.index.entries.last();
         summary.clean = last.is_some_and(|last| last.flags & super::format::flag::CLEAN != 0);
-        self.records(slot, &mut summary, visit);
+        let mut foreign = false;
+        self.records(slot, &mut summary, &mut |event| {
+            foreign |= matches!(event, Event::Finding(Finding::Version { .. }));
+            visit(event);
+        });
         if self.stream.skipped > 0 {
             let blocks = self.stream.skipped;
             visit(&Event::Finding(&Finding::Skipped { slot, blocks }));
         }
-        if summary.seq == 0 {
+        if summary.seq == 0 && !foreign {
             visit(&Event::Finding(&Finding::Headless { slot }));
         }
         summary
