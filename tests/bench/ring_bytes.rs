@@ -1,156 +1,148 @@
-//! Bytes and nanoseconds per sample of recorded scrapes in each codec.
+//! Bytes, nanoseconds and instructions per sample of recorded scrapes, in the codecs and in a whole ring.
 //!
-//! `cargo bench --bench ring_bytes -- FILE.cap.gz...` (without files: the small captures of the tests). One line per file and
-//! codec: payload bytes per sample of a first frame after a reset ("full") and of the later ones ("delta"), alone and
-//! with 12 bytes for what surrounds a frame on flash; nanoseconds per sample, encoding and decoding.
+//! `cargo bench --bench ring_bytes -- [OPTIONS] [FILE...]`; files as `tests/testdata/captures/README.md` describes them, gzipped or not; without files
+//! the small captures of the tests.
+//!
+//! ```text
+//! --block BYTES            of a block, 4096
+//! --segments BYTES,...     of a segment, 65536,262144,1048576
+//! --staging BLOCKS         that wait in memory, 12
+//! --commit-interval SECS   write a frame at this age; without it only when staging is full, as in a long outage
+//! --together               all files as targets of one ring
+//! --no-instructions        do not count instructions
+//! ```
+//!
+//! For each file: the codec alone (bytes of a first frame after a reset and of later ones; nanoseconds and instructions per sample,
+//! encoding and decoding), then one line per segment size and codec: a ring on a medium in memory takes the capture, over and
+//! over with every series moved on by what it changed, until three segments are full; these are taken apart again, and every byte
+//! of them is shared out. Bytes per sample is segment size over samples in it: nothing is left out. The frames are then read back
+//! through the ring and compared.
+//!
+//! Instructions are counted by the kernel (`perf_event_open`) or, where that is not permitted, by running this program
+//! under valgrind's callgrind; where there is neither, it says so.
 
 #[path = "../common/capture.rs"]
 mod capture;
+#[path = "../common/capture_ring.rs"]
+mod capture_ring;
+#[path = "ring_bytes/codec_alone.rs"]
+mod codec_alone;
+#[path = "ring_bytes/instructions.rs"]
+mod instructions;
+#[path = "ring_bytes/on_flash.rs"]
+mod on_flash;
 
 use capture::Capture;
-use std::hint::black_box;
+use on_flash::Shape;
 use std::path::PathBuf;
-use std::time::Instant;
-use tidegate::frame::Bounded;
-use tidegate::sample::{Number, Sample};
-use tidegate::value::codec::{Codec, CodecId, SeriesState};
+use tidegate::value::codec::CodecId;
 
-/// Record header, frame header and share of the block header, as assumed in the format's design.
-const FRAME_OVERHEAD_BYTES: usize = 12;
+const USAGE: &str = "ring_bytes [--block BYTES] [--segments BYTES,...] [--staging BLOCKS] [--commit-interval SECS] [--together] [--no-instructions] [FILE...]";
 
-/// Passes over a capture per timing; the fastest counts.
-const ROUNDS: usize = 7;
+struct Options {
+    block_bytes: u32,
+    segments: Vec<u32>,
+    staging_blocks: usize,
+    commit_interval_ms: Option<u64>,
+    together: bool,
+    instructions: bool,
+    files: Vec<PathBuf>,
+}
 
 fn main() {
-    // `cargo bench` adds `--bench`.
-    let mut files: Vec<PathBuf> = std::env::args_os()
-        .skip(1)
-        .filter(|arg| arg != "--bench")
-        .map(PathBuf::from)
-        .collect();
-    if files.is_empty() {
-        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/captures");
-        let entries = std::fs::read_dir(samples).expect("test data is part of the repository");
-        files = entries
-            .map(|entry| entry.expect("directory can be read").path())
-            .collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
-        files.sort();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|first| first == instructions::WORK) {
+        return codec_alone::work(&arguments[1..]);
     }
-    println!(
-        "{:<28} {:<4} {:>7} {:>12} {:>13} {:>7} {:>7}",
-        "capture", "", "samples", "full", "delta", "enc ns", "dec ns"
-    );
-    for file in files {
-        let capture = Capture::read(&file);
-        for id in [CodecId::Tc0, CodecId::Tc1] {
-            let report = measure(&capture, id);
-            println!(
-                "{:<28} {:<4} {report}",
-                file.file_name().unwrap_or_default().to_string_lossy(),
-                format!("{id:?}")
-            );
+    let options = match options(&arguments) {
+        Ok(options) => options,
+        Err(what) => {
+            eprintln!("{what}\n{USAGE}");
+            std::process::exit(2);
+        }
+    };
+    let captures: Vec<Capture> = options.files.iter().map(|file| Capture::read(file)).collect();
+    let mut counter = options.instructions.then(instructions::Counter::new);
+    if let Some(counter) = &counter {
+        println!("instructions: {}", counter.source());
+    }
+    for (file, capture) in options.files.iter().zip(&captures) {
+        println!("\n{}: {}", name(file), size(&[capture]));
+        codec_alone::report(file, capture, counter.as_mut());
+        if !options.together {
+            on_flash(&options, &[capture]);
+        }
+    }
+    if options.together {
+        let all: Vec<&Capture> = captures.iter().collect();
+        println!("\nall of them as targets of one ring: {}", size(&all));
+        on_flash(&options, &all);
+    }
+}
+
+fn on_flash(options: &Options, captures: &[&Capture]) {
+    println!("  {}", on_flash::HEADING);
+    for &segment_bytes in &options.segments {
+        for codec in [CodecId::Tc0, CodecId::Tc1] {
+            let shape = Shape {
+                block_bytes: options.block_bytes,
+                segment_bytes,
+                staging_blocks: options.staging_blocks,
+                commit_interval_ms: options.commit_interval_ms,
+                codec,
+            };
+            println!("  {}", on_flash::measure(captures, &shape));
         }
     }
 }
 
-struct Report {
-    samples: usize,
-    /// Payload bytes and samples of first and of later frames, and how many later ones.
-    full: (usize, usize),
-    delta: (usize, usize, usize),
-    encode_ns: f64,
-    decode_ns: f64,
+fn name(file: &std::path::Path) -> String {
+    file.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let full = self.full.0 as f64 / self.full.1 as f64;
-        let framed_full = (self.full.0 + FRAME_OVERHEAD_BYTES) as f64 / self.full.1 as f64;
-        let delta = self.delta.0 as f64 / self.delta.1 as f64;
-        let framed_delta = (self.delta.0 + FRAME_OVERHEAD_BYTES * self.delta.2) as f64 / self.delta.1 as f64;
-        write!(
-            f,
-            "{:>7} {full:>5.2}->{framed_full:.2} {delta:>6.4}->{framed_delta:.4} {:>7.1} {:>7.1}",
-            self.samples, self.encode_ns, self.decode_ns
-        )
-    }
+fn size(captures: &[&Capture]) -> String {
+    let scrapes: usize = captures.iter().map(|capture| capture.scrapes.len()).sum();
+    let samples: usize = captures.iter().map(|capture| capture.samples()).sum();
+    let series: usize = captures.iter().map(|capture| capture.series.len()).sum();
+    format!("{scrapes} scrapes, {series} series, {samples} samples")
 }
 
-fn measure(capture: &Capture, id: CodecId) -> Report {
-    let samples = capture.scrapes.iter().map(Vec::len).sum::<usize>();
-    let largest = capture.scrapes.iter().map(Vec::len).max().unwrap_or(0);
-    let mut states = vec![SeriesState::RESET; capture.series.len()];
-    let mut codec = Codec::new(id);
-    let mut out = Bounded::with_capacity(codec.max_encoded_bytes(largest));
-    let mut frames: Vec<Vec<u8>> = Vec::new();
-    let encode_ns = best_ns(samples, || {
-        codec.reset();
-        states.fill(SeriesState::RESET);
-        frames.clear();
-        for scrape in &capture.scrapes {
-            out.clear();
-            codec
-                .encode(&mut states, scrape, &mut out)
-                .expect("the buffer holds the worst case");
-            frames.push(out.to_vec());
+fn options(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options {
+        block_bytes: 4096,
+        segments: vec![64 << 10, 256 << 10, 1 << 20],
+        staging_blocks: 12,
+        commit_interval_ms: None,
+        together: false,
+        instructions: true,
+        files: Vec::new(),
+    };
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut number = || {
+            let text = rest.next().ok_or_else(|| format!("{argument} needs a value"))?;
+            text.split(',')
+                .map(|part| {
+                    part.parse::<u32>()
+                        .map_err(|_| format!("{argument} {text}: not a number"))
+                })
+                .collect::<Result<Vec<u32>, String>>()
+        };
+        match argument.as_str() {
+            // `cargo bench` adds it.
+            "--bench" => {}
+            "--block" => options.block_bytes = number()?[0],
+            "--segments" => options.segments = number()?,
+            "--staging" => options.staging_blocks = number()?[0] as usize,
+            "--commit-interval" => options.commit_interval_ms = Some(u64::from(number()?[0]) * 1000),
+            "--together" => options.together = true,
+            "--no-instructions" => options.instructions = false,
+            unknown if unknown.starts_with("--") => return Err(format!("{unknown}: no such option")),
+            file => options.files.push(PathBuf::from(file)),
         }
-    });
-
-    let mut back: Vec<Sample> = Vec::with_capacity(largest);
-    let decode_ns = best_ns(samples, || {
-        codec.reset();
-        states.fill(SeriesState::RESET);
-        for (scrape, bytes) in capture.scrapes.iter().zip(&frames) {
-            back.clear();
-            back.extend_from_slice(scrape);
-            codec
-                .decode(&mut states, bytes, &mut back)
-                .expect("these bytes were just encoded");
-            black_box(&back);
-        }
-    });
-    check(capture, id, &frames);
-
-    let (first, later) = capture.scrapes.split_first().expect("a capture has scrapes");
-    let first_bytes = frames[0].len();
-    Report {
-        samples,
-        full: (first_bytes, first.len()),
-        delta: (
-            frames.iter().map(Vec::len).sum::<usize>() - first_bytes,
-            later.iter().map(Vec::len).sum(),
-            later.len(),
-        ),
-        encode_ns,
-        decode_ns,
     }
-}
-
-fn best_ns(samples: usize, mut pass: impl FnMut()) -> f64 {
-    let times = (0..ROUNDS).map(|_| {
-        let start = Instant::now();
-        pass();
-        start.elapsed().as_secs_f64()
-    });
-    times.fold(f64::INFINITY, f64::min) * 1e9 / samples as f64
-}
-
-/// A figure for bytes that do not decode would be worthless.
-fn check(capture: &Capture, id: CodecId, frames: &[Vec<u8>]) {
-    let mut codec = Codec::new(id);
-    let mut states = vec![SeriesState::RESET; capture.series.len()];
-    for (scrape, bytes) in capture.scrapes.iter().zip(frames) {
-        let mut back = scrape.clone();
-        back.iter_mut().for_each(|sample| sample.number = Number::STALE);
-        codec
-            .decode(&mut states, bytes, &mut back)
-            .expect("these bytes were just encoded");
-        assert!(
-            scrape
-                .iter()
-                .zip(&back)
-                .all(|(a, b)| a.number.to_bits() == b.number.to_bits())
-        );
+    if options.files.is_empty() {
+        options.files = capture::checked_in();
     }
+    Ok(options)
 }
