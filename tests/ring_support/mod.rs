@@ -1,6 +1,9 @@
 //! What the ring tests share: a small world of targets and series, and frames that can be told apart.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod dump;
+pub mod images;
+
 use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
