@@ -136,6 +136,7 @@ fn ring_of(capture: &Capture, codec: CodecId) -> Image {
     config.codec = codec;
     config.max_series = max_series;
     config.max_frame_samples = max_series;
+    config.extras_bytes = 0;
     config.text_bytes = text_bytes;
     config.compress = compressor();
     let mut catalogue = Catalogue::new(max_series, text_bytes, 1);

@@ -175,7 +175,9 @@ class State:
         if scale < -22:
             raise Malformed("scale %d" % scale)
         power = self.scale - scale
-        if power >= 0:
+        if abs(power) > 18:
+            self.word = 0
+        elif power >= 0:
             self.word = signed64(self.word * 10**power)
         else:
             part = abs(self.word) // 10**-power
@@ -666,7 +668,7 @@ def full_text(entry, target):
 
 # --- frames (section 5) -------------------------------------------------------------------------------------------------------
 
-FAILED, LAYOUT, TIMES, NOCLOCK, STALE, COUNTS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+FAILED, LAYOUT, TIMES, NOCLOCK, STALE, COUNTS, EXTRAS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
 
 
 def series_list(source):
@@ -683,6 +685,34 @@ def series_list(source):
         listed.extend(range(at, at + run))
         at += run
     return listed
+
+
+def extras(source, samples):
+    """What samples carry, as lines of the dump."""
+    found = []
+    start_position = start_ms = 0
+    while source.left():
+        kind = source.u8()
+        item = Bytes(source.string())
+        if kind == 0x01:
+            position = item.varint()
+            found.append("histogram %d %s" % (position, item.rest().hex()))
+        elif kind == 0x82:
+            position = item.varint()
+            bits = struct.unpack("<Q", item.take(8))[0]
+            time = item.zz()
+            found.append("exemplar %d %016x at=%s {%s}" % (position, bits, "-" if time == I64_MIN else time, printable(item.rest())))
+        elif kind == 0x83:
+            position = start_position = start_position + item.varint()
+            start_ms += item.zz()
+            found.append("start %d at=%d" % (position, start_ms))
+        elif kind & 0x80:
+            continue
+        else:
+            raise Malformed("extra of kind %02x" % kind)
+        if position >= samples:
+            raise Malformed("extra of sample %d of %d" % (position, samples))
+    return found
 
 
 class Frame:
@@ -715,6 +745,7 @@ class Segment:
                 self.out.malformed(first, error)
                 self.codec = None
                 if first in (0x03, 0x04):
+                    # As good as missing.
                     self.dictionary_ok = False
 
     def restart(self, block):
@@ -775,7 +806,7 @@ class Segment:
         self.number += 1
         frame.boot = self.boot
         frame.target, frame.flags = source.u8(), source.u8()
-        if frame.flags & 0xC0:
+        if frame.flags & 0x80:
             raise Malformed("frame flags %02x" % frame.flags)
         self.time += source.zz()
         frame.mono_ms = self.time
@@ -790,6 +821,7 @@ class Segment:
                 raise Malformed("frame without layout")
             layout = self.layouts[frame.target]
         times = self.times(source) if frame.flags & TIMES else {}
+        frame.extras = extras(Bytes(source.string()), len(layout)) if frame.flags & EXTRAS else []
         patterns = self.codec.decode(layout, source.rest())
         if len(set(layout)) != len(layout):
             del self.layouts[frame.target]
@@ -984,6 +1016,8 @@ def canonical(geometry, report, acknowledged):
             yield "  %016x %s%s" % (bits, entry_text(entry), "" if time is None else " @%d" % time)
         for _, entry in frame.stale:
             yield "  stale %s" % entry_text(entry)
+        for extra in frame.extras:
+            yield "  " + extra
     for reason, ledger in zip(REASONS, report.ledgers or []):
         yield "loss %s frames=%d samples=%d from=%d to=%d" % (reason, *ledger)
     yield "acknowledged %d" % acknowledged

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use tidegate::catalogue::Catalogue;
+use tidegate::extras::Extra;
 use tidegate::sample::SeriesRef;
 use tidegate::wal::boot_key;
 use tidegate::wal::dictionary::Compress;
@@ -297,6 +298,31 @@ fn frame_lines(out: &mut String, read: &Read<'_>) {
     }
     for &series in &*frame.stale {
         line(out, format_args!("  stale {}", text(read.catalogue, series)));
+    }
+    for extra in frame.extras.iter() {
+        extra_line(out, &extra);
+    }
+}
+
+fn extra_line(out: &mut String, extra: &Extra<'_>) {
+    match extra {
+        Extra::Histogram { position, message } => {
+            let hex: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
+            line(out, format_args!("  histogram {position} {hex}"));
+        }
+        Extra::Exemplar {
+            position,
+            unix_ms,
+            value,
+            labels,
+        } => {
+            let time = unix_ms.map_or_else(|| "-".to_owned(), |time| time.to_string());
+            line(
+                out,
+                format_args!("  exemplar {position} {value:016x} at={time} {{{labels}}}"),
+            );
+        }
+        Extra::StartTime { position, unix_ms } => line(out, format_args!("  start {position} at={unix_ms}")),
     }
 }
 

@@ -17,7 +17,7 @@ use tidegate::wal::{AppendError, Boot, ClockSource, Ring};
 type Compressor = fn() -> Option<Box<dyn Compress>>;
 
 /// The images there must be.
-pub const NAMES: [&str; 7] = ["boots", "damaged", "future", "nor", "remotes", "tc0", "tc1"];
+pub const NAMES: [&str; 8] = ["boots", "damaged", "extras", "future", "nor", "remotes", "tc0", "tc1"];
 
 /// The image of a ring in memory, in the layout of a file or of raw flash.
 pub fn file(mut ram: Ram, geometry: Geometry) -> Image {
@@ -53,6 +53,9 @@ struct Story {
     ram: Option<Ram>,
     codec: CodecId,
     remotes: usize,
+    config_crc: u32,
+    /// Samples carry histograms, exemplars and start times.
+    extras: bool,
     compress: Compressor,
 }
 
@@ -63,6 +66,8 @@ impl Story {
             ram: Some(formatted(geometry, seed)),
             codec: CodecId::Tc1,
             remotes: 1,
+            config_crc: 7,
+            extras: false,
             compress,
         }
     }
@@ -79,12 +84,16 @@ impl Story {
         let ram = self.ram.take().expect("given back by the last boot");
         let mut config = config(&ram.geometry(), self.remotes);
         config.codec = self.codec;
+        config.config_crc = self.config_crc;
         config.compress = (self.compress)();
         self.world.catalogue.clear();
         let (mut ring, _) = Ring::mount(ram, config, boot, &mut self.world.catalogue).expect("a ring");
         self.world.adopt();
         for frame in 0..frames {
             self.world.scrape(ring.next_frame());
+            if !self.extras {
+                self.world.frame.extras.clear();
+            }
             while let Err(error) = ring.append(&self.world.frame, &mut self.world.catalogue) {
                 assert_eq!(error, AppendError::StagingFull);
                 ring.commit(&mut self.world.catalogue).expect("a sound medium");
@@ -121,6 +130,7 @@ pub fn all(compress: Compressor) -> Vec<(&'static str, Vec<u8>)> {
     let images = [
         ("boots", boots(compress)),
         ("damaged", damaged(tc1.clone())),
+        ("extras", extras(compress)),
         ("future", future(tc1.clone())),
         (
             "nor",
@@ -147,7 +157,16 @@ fn plain(codec: CodecId, geometry: Geometry, seed: u64, compress: Compressor) ->
     story.end()
 }
 
-/// Six boots: with a clock, without, one that learns the time late, one whose clock steps.
+/// Samples carry what they can.
+fn extras(compress: Compressor) -> Image {
+    let mut story = Story::new(geometry(1024, 8, 3, Medium::Rewritable), 16, compress);
+    story.extras = true;
+    let now = story.world.now;
+    story.boot(boot(1, now), 60, 7, true, |_, _| {});
+    story.end()
+}
+
+/// Six boots, the configuration another from the fourth on: with a clock, without, one that learns the time late, one whose clock steps.
 fn boots(compress: Compressor) -> Image {
     let mut story = Story::new(geometry(512, 32, 3, Medium::Rewritable), 14, compress);
     for number in 1..7 {
@@ -158,6 +177,7 @@ fn boots(compress: Compressor) -> Image {
         } else {
             boot(number, began)
         };
+        story.config_crc = if number < 4 { 7 } else { 8 };
         story.boot(this, 25, 4, number == 6, |frame, ring| {
             let (at, wall) = (Instant(began + 500), 1_710_000_000_000 + i64::from(number) * 3_600_000);
             match (number, frame) {

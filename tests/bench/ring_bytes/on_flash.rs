@@ -87,6 +87,7 @@ impl<'a> Bench<'a> {
             staging_blocks: shape.staging_blocks,
             max_series,
             max_frame_samples: max_series,
+            extras_bytes: 0,
             text_bytes,
             remotes: [RemoteConfig {
                 id: 1,
