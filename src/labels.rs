@@ -29,6 +29,7 @@ mod text;
 pub use error::{BodyError, LabelsFull, LabelsInvalid};
 pub(crate) use scan::find_any3;
 pub use set::Labels;
+pub(crate) use text::write_label;
 pub use text::{
     BodyLabel, BodyLabels, Escaped, Excerpt, TextBuf, body_labels, join_series, split_series, write_escaped,
 };

@@ -1,5 +1,6 @@
 //! What was wrong with an exposition, and where.
 
+use super::protobuf::HistogramProblem;
 use crate::labels::{Excerpt, LabelsFull};
 use core::fmt;
 
@@ -32,6 +33,13 @@ pub enum Problem {
     TextAfterEof,
     LineTooLong { limit: usize },
     Labels(LabelsFull),
+    Wire,
+    BodyEnds,
+    FieldOrder,
+    NameTooLong { limit: usize },
+    MetricTooLong { limit: usize },
+    MetricText { limit: usize },
+    Histogram(HistogramProblem),
 }
 
 impl fmt::Display for Problem {
@@ -61,6 +69,13 @@ impl fmt::Display for Problem {
             Self::TextAfterEof => "text after # EOF",
             Self::LineTooLong { limit } => return write!(f, "line is longer than the limit of {limit} bytes"),
             Self::Labels(full) => return full.fmt(f),
+            Self::Wire => "not a protobuf message of a metric family",
+            Self::BodyEnds => "data ends inside a metric family",
+            Self::FieldOrder => "name or type of the metric family after its first metric",
+            Self::NameTooLong { limit } => return write!(f, "metric name is longer than the limit of {limit} bytes"),
+            Self::MetricTooLong { limit } => return write!(f, "metric is longer than the limit of {limit} bytes"),
+            Self::MetricText { limit } => return write!(f, "series of a metric take more than {limit} bytes as text"),
+            Self::Histogram(problem) => return problem.fmt(f),
         })
     }
 }
@@ -70,12 +85,14 @@ impl fmt::Display for Problem {
 pub struct ParseError {
     /// What was wrong.
     pub problem: Problem,
-    /// Line of the body, counted from 1; 0 when only a series text was parsed.
+    /// Line of the body, counted from 1 (of a protobuf body, metric family); 0 when only a series text was parsed.
     pub line: u32,
-    /// Byte within the line (or the series text), counted from 1.
+    /// Byte within the line (or the series text; of a protobuf body, within the body), counted from 1.
     pub column: u32,
-    /// What stands there, at most [`Excerpt::BYTES`] bytes and not beyond the line.
+    /// What stands there, at most [`Excerpt::BYTES`] bytes and not beyond the line; of a protobuf body, the name of the family.
     pub found: Excerpt,
+    /// The body is protobuf.
+    pub protobuf: bool,
 }
 
 impl ParseError {
@@ -88,6 +105,18 @@ impl ParseError {
             line,
             column: u32::try_from(fault.at).unwrap_or(u32::MAX).saturating_add(1),
             found: Excerpt::new(rest.get(..end).unwrap_or_default()),
+            protobuf: false,
+        }
+    }
+
+    /// The error for `problem` in metric family number `line`, called `name`, about byte `at` of a protobuf body.
+    pub(super) fn in_family(problem: Problem, line: u32, (name, at): (&str, u64)) -> Self {
+        Self {
+            problem,
+            line,
+            column: u32::try_from(at).unwrap_or(u32::MAX).saturating_add(1),
+            found: Excerpt::new(name.as_bytes()),
+            protobuf: true,
         }
     }
 
@@ -101,6 +130,13 @@ impl ParseError {
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.protobuf {
+            write!(f, "metric family {} ", self.line)?;
+            if !self.found.is_empty() {
+                write!(f, "({}) ", self.found)?;
+            }
+            return write!(f, "byte {}: {}", self.column, self.problem);
+        }
         if self.line > 0 {
             write!(f, "line {} ", self.line)?;
         }

@@ -31,7 +31,7 @@ pub(super) fn parse(format: Format, line: &[u8]) -> Result<MetaLine, Fault> {
             None => return Ok(MetaLine::Comment),
         },
         Format::OpenMetrics if line == b"# EOF" => return Ok(MetaLine::Eof),
-        Format::OpenMetrics => open_metrics_keyword(line)?,
+        Format::OpenMetrics | Format::Protobuf => open_metrics_keyword(line)?,
     };
     let name = name(line, start)?;
     let text = text(format, line, behind_quote(line, name.end))?;
@@ -58,7 +58,9 @@ pub(super) fn may_be_skipped(format: Format, start: &[u8]) -> bool {
         Format::Text => {
             start.first() == Some(&b'#') && text_keyword(start).is_none_or(|(word, _)| word == Keyword::Help)
         }
-        Format::OpenMetrics => open_metrics_keyword(start).is_ok_and(|(word, _)| word == Keyword::Help),
+        Format::OpenMetrics | Format::Protobuf => {
+            open_metrics_keyword(start).is_ok_and(|(word, _)| word == Keyword::Help)
+        }
     }
 }
 
@@ -143,7 +145,7 @@ fn text(format: Format, line: &[u8], end: usize) -> Result<Range<usize>, Fault> 
         (Format::Text, None) => Ok(end..end),
         // Whatever byte it is: `# HELP a.b text` names `a`, as it does for Prometheus.
         (Format::Text, Some(_)) | (Format::OpenMetrics, Some(b' ')) => Ok(end + 1..line.len()),
-        (Format::OpenMetrics, _) => Err(Fault {
+        (Format::OpenMetrics | Format::Protobuf, _) => Err(Fault {
             problem: Problem::ExpectedText,
             at: end,
         }),

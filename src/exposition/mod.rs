@@ -1,7 +1,7 @@
-//! Pull parsers for the text exposition formats, over byte chunks of any size.
+//! Pull parsers for the exposition formats, over byte chunks of any size.
 //!
-//! [`Parser`] turns chunks of a scrape body into [`Event`]s: text format 0.0.4 and OpenMetrics 1.0. Which one is
-//! the response's choice, see [`select`]; what is asked for is [`write_accept`]. Protobuf is not read, so it must not be asked for.
+//! [`Parser`] turns chunks of a scrape body into [`Event`]s: text format 0.0.4, OpenMetrics 1.0 and, if made for it, protobuf
+//! (see `protobuf`). Which one is the response's choice, see [`select`]; what is asked for is [`write_accept`].
 //!
 //! Most samples of most scrapes belong to a series that the scrape before had, written with the same bytes. So a sample carries its
 //! series as raw text, whose end is all that [`Parser::next`] looks for; only for a text not seen before does
@@ -29,6 +29,7 @@ mod error;
 mod meta;
 mod normalise;
 mod parser;
+mod protobuf;
 mod sample;
 mod select;
 mod series;
@@ -39,18 +40,24 @@ pub use accept::{DEFAULT_PROTOCOLS, EscapingScheme, Protocol, write_accept};
 pub use error::{ParseError, Problem};
 pub use normalise::{FloatText, canonical_float, normalise_le_quantile};
 pub use parser::Parser;
+pub use protobuf::{
+    HistogramProblem, Histograms, MAX_EXEMPLARS, MAX_NAME_BYTES, NativeHistogram, Resolution, SCHEMA_MAX, SCHEMA_MIN,
+    WriteError, ram_bytes as protobuf_ram_bytes,
+};
 pub use select::{ContentTypeError, select};
 pub use series::{parse_exemplar_labels, parse_series};
 
 use crate::sample::{MetricType, Number};
 
-/// A text exposition format.
+/// An exposition format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// `text/plain`: text format 0.0.4 (and 1.0.0, which has the same grammar here).
     Text,
     /// `application/openmetrics-text`: OpenMetrics 1.0.
     OpenMetrics,
+    /// `application/vnd.google.protobuf`: length-delimited messages, see `protobuf`.
+    Protobuf,
 }
 
 /// What a line of an exposition says. Borrowed from the parser until its next call.
@@ -65,9 +72,24 @@ pub enum Event<'a> {
         value: Number,
         /// The sample's own timestamp, milliseconds since the Unix epoch.
         timestamp_ms: Option<i64>,
-        /// The exemplar; OpenMetrics only.
+        /// The exemplar; not in the text format.
         exemplar: Option<Exemplar<'a>>,
+        /// When the counter, summary or histogram began, milliseconds since the Unix epoch; protobuf only.
+        start_ms: Option<i64>,
     },
+    /// A native histogram; protobuf only, and only if asked for.
+    Histogram {
+        /// As in [`Event::Sample`].
+        series: &'a [u8],
+        /// Its buckets.
+        histogram: NativeHistogram<'a>,
+        /// As in [`Event::Sample`].
+        timestamp_ms: Option<i64>,
+        /// As in [`Event::Sample`].
+        start_ms: Option<i64>,
+    },
+    /// An exemplar of the histogram before; always with a timestamp, oldest first.
+    Exemplar(Exemplar<'a>),
     /// A TYPE line.
     Type {
         /// The metric family, unescaped.
@@ -82,7 +104,7 @@ pub enum Event<'a> {
         /// The text, unescaped; may be empty.
         text: &'a str,
     },
-    /// A UNIT line; OpenMetrics only.
+    /// A UNIT line; not in the text format.
     Unit {
         /// The metric family, unescaped.
         family: &'a str,

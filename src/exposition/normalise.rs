@@ -33,7 +33,11 @@ pub fn normalise_le_quantile(kind: MetricType, labels: &mut Labels) -> Result<()
 /// `None`: not a number of the exposition formats, and so left as it is.
 #[must_use]
 pub fn canonical_float(text: &str) -> Option<FloatText> {
-    let float = f64::from_bits(value::parse(text.as_bytes())?.to_bits());
+    canonical(f64::from_bits(value::parse(text.as_bytes())?.to_bits()))
+}
+
+/// `float` as OpenMetrics writes it; `Some` for every float, as [`FloatText`] has room for all.
+pub(super) fn canonical(float: f64) -> Option<FloatText> {
     let mut out = FloatText::new();
     let special = match float {
         0.0 => "0.0",

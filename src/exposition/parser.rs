@@ -2,6 +2,7 @@
 
 use super::error::{Fault, ParseError, Problem, Stop};
 use super::meta::{self, MetaLine, unescape_in_place};
+use super::protobuf::{Histograms, Protobuf};
 use super::sample::{self, SampleLine};
 use super::{Event, Exemplar, Format};
 use alloc::boxed::Box;
@@ -44,6 +45,7 @@ pub struct Parser {
     /// The line at `head` was found incomplete when the buffer ended here; 0: not tried yet.
     tried: usize,
     format: Format,
+    protobuf: Option<Protobuf>,
     state: State,
     finished: bool,
     /// Line at `head`, and line of the last event.
@@ -74,12 +76,20 @@ impl Parser {
     /// A parser for lines of up to `line_bytes`, terminator included. Allocates; the only call here that does.
     #[must_use]
     pub fn new(line_bytes: usize) -> Self {
+        Self::with_protobuf(line_bytes, 0)
+    }
+
+    /// A parser that reads protobuf as well, with labels of up to `label_bytes` and metrics of up to `line_bytes`; 0: it does
+    /// not. Allocates that and [`super::protobuf_ram_bytes`].
+    #[must_use]
+    pub fn with_protobuf(line_bytes: usize, label_bytes: usize) -> Self {
         Self {
             buffer: vec![0; line_bytes.max(1) + 1].into_boxed_slice(),
             head: 0,
             tail: 0,
             tried: 0,
             format: Format::Text,
+            protobuf: (label_bytes > 0).then(|| Protobuf::new(label_bytes)),
             state: State::Lines,
             finished: false,
             next_line: 1,
@@ -88,7 +98,17 @@ impl Parser {
     }
 
     /// Begins a new body; whatever was left of the last one is forgotten.
+    ///
+    /// [`Format::Protobuf`] only if the parser was made for it: every body fails otherwise.
     pub fn start(&mut self, format: Format) {
+        self.start_with(format, Histograms::default());
+    }
+
+    /// As [`Parser::start`], with native histograms if wanted.
+    pub fn start_with(&mut self, format: Format, histograms: Histograms) {
+        if let Some(protobuf) = &mut self.protobuf {
+            protobuf.start(histograms);
+        }
         (self.head, self.tail, self.tried) = (0, 0, 0);
         (self.next_line, self.line) = (1, 0);
         self.format = format;
@@ -122,7 +142,7 @@ impl Parser {
     /// An empty body is not for a parser: it is a successful scrape in every format (`SCR-213`), but not valid OpenMetrics.
     pub fn finish(&mut self) {
         let ended = self.unread().last().is_none_or(|&last| last == b'\n');
-        if !self.finished && !ended {
+        if !self.finished && !ended && self.format != Format::Protobuf {
             // `feed` leaves the last byte of the buffer free.
             if let Some(slot) = self.buffer.get_mut(self.tail) {
                 *slot = b'\n';
@@ -138,10 +158,20 @@ impl Parser {
         self.finished
     }
 
-    /// The line of the body that the last event began on, counted from 1; 0 before the first.
+    /// The line of the body that the last event began on, counted from 1; 0 before the first. Of a protobuf body, the number of
+    /// the metric family.
     #[must_use]
     pub const fn line(&self) -> u32 {
-        self.line
+        match &self.protobuf {
+            Some(protobuf) if matches!(self.format, Format::Protobuf) => protobuf.family(),
+            _ => self.line,
+        }
+    }
+
+    /// Whether it was made to read protobuf.
+    #[must_use]
+    pub const fn reads_protobuf(&self) -> bool {
+        self.protobuf.is_some()
     }
 
     /// The next event; `Ok(None)` when more bytes are needed, or after [`Parser::finish`] when there is no more.
@@ -154,6 +184,9 @@ impl Parser {
         reason = "the event borrows from the parser, which an Iterator cannot say"
     )]
     pub fn next(&mut self) -> Result<Option<Event<'_>>, ParseError> {
+        if self.format == Format::Protobuf {
+            return self.next_of_protobuf();
+        }
         loop {
             match self.state {
                 State::Lines => {}
@@ -201,6 +234,22 @@ impl Parser {
                 }
             }
         }
+    }
+
+    fn next_of_protobuf(&mut self) -> Result<Option<Event<'_>>, ParseError> {
+        let limit = self.limit();
+        let unread = self.buffer.get(self.head..self.tail).unwrap_or_default();
+        let Some(protobuf) = &mut self.protobuf else {
+            return Err(ParseError::in_family(Problem::Wire, 0, ("", 0)));
+        };
+        let mut taken = 0;
+        let found = protobuf.next(unread, (limit, self.finished), &mut taken);
+        self.head += taken;
+        // Borrowed anew, and not exclusively, for the event.
+        let protobuf: &Protobuf = protobuf;
+        found
+            .and_then(|found| protobuf.event(found, unread))
+            .map_err(|fault| ParseError::in_family(fault.problem, protobuf.family(), protobuf.place()))
     }
 
     /// Bytes of a line.
@@ -283,6 +332,7 @@ impl Parser {
             series: bytes(line.series),
             value: line.value,
             timestamp_ms: line.timestamp_ms,
+            start_ms: None,
             exemplar: line.exemplar.map(|exemplar| Exemplar {
                 labels: bytes(exemplar.labels),
                 value: exemplar.value,

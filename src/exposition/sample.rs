@@ -42,7 +42,7 @@ pub(super) fn parse(format: Format, bytes: &[u8]) -> Result<SampleLine, Stop> {
     let value = line.number(Problem::ExpectedValue)?;
     let (timestamp_ms, exemplar) = match format {
         Format::Text => (line.text_timestamp()?, None),
-        Format::OpenMetrics => line.open_metrics_suffix()?,
+        Format::OpenMetrics | Format::Protobuf => line.open_metrics_suffix()?,
     };
     Ok(SampleLine {
         series,
@@ -131,7 +131,7 @@ impl<'a> Line<'a> {
         match self.format {
             Format::Text => self.blanks(),
             Format::OpenMetrics if self.peek()? == b' ' => self.at += 1,
-            Format::OpenMetrics => return Err(self.fault(missing)),
+            Format::OpenMetrics | Format::Protobuf => return Err(self.fault(missing)),
         }
         Ok(())
     }

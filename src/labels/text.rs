@@ -207,7 +207,7 @@ pub fn write_escaped(text: &str, out: &mut impl Write) -> fmt::Result {
 }
 
 /// Writes one label of a body: `name="value"`, the name quoted if it must be.
-pub(super) fn write_label(label: super::Label<'_>, out: &mut impl Write) -> fmt::Result {
+pub(crate) fn write_label(label: super::Label<'_>, out: &mut impl Write) -> fmt::Result {
     if is_legacy_label_name(label.name.as_bytes()) {
         out.write_str(label.name)?;
     } else {

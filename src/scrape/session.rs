@@ -294,7 +294,7 @@ impl Session {
                 }
                 Event::Help { family, text } => shared.metadata.note_help(target.reference, family, text),
                 Event::Unit { family, unit } => shared.metadata.note_unit(target.reference, family, unit),
-                Event::Eof => {}
+                Event::Eof | Event::Histogram { .. } | Event::Exemplar(_) => {}
             }
         }
     }

@@ -59,6 +59,7 @@ fn show(format: Format, event: Event<'_>, labels: &mut Labels) -> Result<String,
             value,
             timestamp_ms,
             exemplar,
+            start_ms: None,
         } => {
             parse_series(format, series, labels)?;
             write!(line, "{} {{", labels.metric_name()).unwrap();

@@ -100,7 +100,7 @@ fn printed_samples_parse_back() {
         let millis = rng.bool().then(|| rng.i64(0..1 << 42));
         let timestamp = millis.map_or(String::new(), |millis| match format {
             Format::Text => format!(" {millis}"),
-            Format::OpenMetrics => format!(" {}", millis / 1000),
+            _ => format!(" {}", millis / 1000),
         });
         let body = format!("{series} {number}{timestamp}\n# EOF\n");
         let mut parser = Parser::new(4096);
@@ -125,7 +125,7 @@ fn printed_samples_parse_back() {
         assert_eq!(Some(value), value::parse(number.as_bytes()), "{body:?}");
         let expected = millis.map(|millis| match format {
             Format::Text => millis,
-            Format::OpenMetrics => millis / 1000 * 1000,
+            _ => millis / 1000 * 1000,
         });
         assert_eq!(time, expected, "{body:?}");
         parse_series(format, &raw, &mut labels).unwrap_or_else(|error| panic!("{error} in {body:?}"));
