@@ -154,17 +154,18 @@ impl Gunzip {
         self.length = 0;
     }
 
-    /// Inflates `input`, handing the plain bytes to `sink` in order.
+    /// Inflates from the front of `input` until one piece of at most 32 KiB has gone to `sink`, or `input` is used up.
+    /// Returns whether there is more to come from it.
     ///
     /// # Errors
     ///
     /// A [`GunzipError`] other than `Truncated`, or whatever `sink` returns; in both cases the state is
     /// of no further use before [`Self::reset`].
-    pub fn feed<E: From<GunzipError>>(
+    pub fn step<E: From<GunzipError>>(
         &mut self,
-        mut input: &[u8],
+        input: &mut &[u8],
         mut sink: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+    ) -> Result<bool, E> {
         loop {
             if self.stage == Stage::Body {
                 let (status, read, written) = decompress(
@@ -174,26 +175,30 @@ impl Gunzip {
                     self.at,
                     TINFL_FLAG_HAS_MORE_INPUT,
                 );
-                input = input.get(read..).unwrap_or_default();
+                *input = input.get(read..).unwrap_or_default();
                 let plain = self.window.get(self.at..self.at + written).unwrap_or_default();
                 self.digest.update(plain);
                 self.length = self.length.wrapping_add(written as u32);
                 self.at = (self.at + written) % WINDOW_BYTES;
-                if !plain.is_empty() {
+                let some = !plain.is_empty();
+                if some {
                     sink(plain)?;
                 }
                 match status {
                     TINFLStatus::Done => self.stage = Stage::Trailer { at: 0 },
                     TINFLStatus::HasMoreOutput => {}
-                    TINFLStatus::NeedsMoreInput if input.is_empty() => return Ok(()),
+                    TINFLStatus::NeedsMoreInput if input.is_empty() => return Ok(false),
                     TINFLStatus::NeedsMoreInput => {}
                     _ => return Err(GunzipError::Data.into()),
                 }
+                if some {
+                    return Ok(true);
+                }
             } else {
                 let Some((byte, rest)) = input.split_first() else {
-                    return Ok(());
+                    return Ok(false);
                 };
-                input = rest;
+                *input = rest;
                 self.take_frame_byte(*byte)?;
             }
         }
@@ -303,11 +308,20 @@ mod tests {
         encoder.finish().expect("to a vector")
     }
 
+    fn feed<E: From<GunzipError>>(
+        state: &mut Gunzip,
+        mut input: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while state.step(&mut input, &mut sink)? {}
+        Ok(())
+    }
+
     fn gunzip_in_pieces(gz: &[u8], piece: usize) -> Result<Vec<u8>, GunzipError> {
         let mut state = Gunzip::new();
         let mut out = Vec::new();
         for chunk in gz.chunks(piece) {
-            state.feed(chunk, |plain| -> Result<(), GunzipError> {
+            feed(&mut state, chunk, |plain| -> Result<(), GunzipError> {
                 out.extend_from_slice(plain);
                 Ok(())
             })?;
@@ -397,20 +411,31 @@ mod tests {
         let bomb = gzip(&alloc::vec![0; 10 << 20]);
         let mut seen = 0;
         let mut state = Gunzip::new();
-        let result = state.feed(&bomb, |plain| {
+        let result = feed(&mut state, &bomb, |plain| {
             seen += plain.len();
             if seen > 100_000 { Err(Enough) } else { Ok(()) }
         });
         assert_eq!(result, Err(Enough));
         assert!(seen <= 100_000 + WINDOW_BYTES);
         state.reset();
-        let mut out = Vec::new();
-        state
-            .feed(&gzip(b"fine"), |plain| -> Result<(), Enough> {
-                out.extend_from_slice(plain);
+        let (mut rest, mut pieces) = (bomb.as_slice(), 0);
+        while state
+            .step(&mut rest, |plain| -> Result<(), Enough> {
+                assert!(plain.len() <= WINDOW_BYTES);
                 Ok(())
             })
-            .expect("state is usable after reset");
+            .expect("it is valid")
+        {
+            pieces += 1;
+        }
+        assert!(pieces >= (10 << 20) / WINDOW_BYTES, "a step hands on one piece");
+        state.reset();
+        let mut out = Vec::new();
+        feed(&mut state, &gzip(b"fine"), |plain| -> Result<(), Enough> {
+            out.extend_from_slice(plain);
+            Ok(())
+        })
+        .expect("state is usable after reset");
         assert_eq!(out, b"fine");
     }
 }

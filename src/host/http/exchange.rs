@@ -55,13 +55,31 @@ pub(super) struct Exchange<'a> {
     gunzip: Option<&'a mut Gunzip>,
     progress: &'a Progress,
     stats: &'a Cell<ClientStats>,
-    /// Bytes received since other tasks had their turn.
-    streak: usize,
+    streak: Streak,
 }
 
-/// Bytes received at a stretch, about a millisecond's work: a peer that sends faster than we read would else keep the only
-/// thread, and no deadline would ever be looked at.
-const STREAK_BYTES: usize = 64 * 1024;
+/// Work at a stretch, in bytes received, decoded and inflated, before other tasks have their turn: a fraction of a
+/// millisecond. A peer that sends faster than we read, or whose bytes are worth a thousand each, would else keep the only thread,
+/// and no deadline would ever be looked at.
+const STREAK_BYTES: usize = 32 * 1024;
+
+/// What reading one chunk or one interim response costs beyond its bytes, in bytes' worth of work.
+const CHUNK_WORK: usize = 128;
+
+/// Work since other tasks had their turn.
+#[derive(Default)]
+struct Streak(usize);
+
+impl Streak {
+    /// Adds `bytes` of work; lets others run when it is enough.
+    async fn add(&mut self, bytes: usize) {
+        self.0 += bytes;
+        if self.0 >= STREAK_BYTES {
+            self.0 = 0;
+            smol::future::yield_now().await;
+        }
+    }
+}
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
@@ -79,7 +97,7 @@ impl<'a> Exchange<'a> {
             gunzip: gunzip.as_deref_mut(),
             progress,
             stats,
-            streak: 0,
+            streak: Streak::default(),
         }
     }
 
@@ -274,11 +292,7 @@ impl<'a> Exchange<'a> {
         if read > 0 {
             self.note_received(read);
         }
-        self.streak += read;
-        if self.streak >= STREAK_BYTES {
-            self.streak = 0;
-            smol::future::yield_now().await;
-        }
+        self.streak.add(read).await;
         Ok(read)
     }
 
@@ -295,6 +309,7 @@ impl<'a> Exchange<'a> {
                     return Ok(ResponseHead::from_response(&response, self.gunzip.is_some()));
                 }
                 if used > 0 {
+                    self.streak.add(CHUNK_WORK).await;
                     continue;
                 }
             }
@@ -316,8 +331,15 @@ impl<'a> Exchange<'a> {
             let (used, written) = call.read(self.received.bytes(), self.work)?;
             self.received.consume(used);
             self.count(|stats| stats.body_bytes_received += used as u64);
-            if !delivery.take(self.work.get(..written).unwrap_or_default())? {
-                return Ok(None);
+            let mut piece = self.work.get(..written).unwrap_or_default();
+            loop {
+                let taken = delivery.take(&mut piece)?;
+                self.streak.add(CHUNK_WORK + taken.bytes).await;
+                match taken.then {
+                    Then::More => {}
+                    Then::Done => break,
+                    Then::Stop => return Ok(None),
+                }
             }
             if !until_close && call.can_proceed() {
                 break;
@@ -358,6 +380,21 @@ fn split_redirect(mut call: Call<Redirect>, follow: bool) -> Result<(Cleanup, Op
     Ok((call.proceed(), next))
 }
 
+/// What [`Delivery::take`] did: plain bytes handed on or thrown away, and what to do next.
+struct Taken {
+    bytes: usize,
+    then: Then,
+}
+
+enum Then {
+    /// Call again with the same piece.
+    More,
+    /// The piece is used up.
+    Done,
+    /// An unwanted body is too long to read off.
+    Stop,
+}
+
 /// Takes the transferred body, inflates, counts and hands it on.
 struct Delivery<'a> {
     action: BodyAction,
@@ -395,8 +432,27 @@ impl<'a> Delivery<'a> {
         })
     }
 
-    /// False when an unwanted body is too long to read off.
-    fn take(&mut self, piece: &[u8]) -> Result<bool, HttpError> {
+    /// Takes from the front of `piece` what makes at most 32 KiB of plain bytes.
+    fn take(&mut self, piece: &mut &[u8]) -> Result<Taken, HttpError> {
+        let before = self.decoded;
+        let then = if self.action == BodyAction::Discard {
+            self.decoded += piece.len() as u64;
+            if self.decoded <= HTTP_DISCARD_BYTES {
+                Then::Done
+            } else {
+                Then::Stop
+            }
+        } else if self.deliver(piece)? {
+            Then::More
+        } else {
+            Then::Done
+        };
+        let bytes = usize::try_from(self.decoded - before).unwrap_or(usize::MAX);
+        Ok(Taken { bytes, then })
+    }
+
+    /// Whether there is more to come from `piece`.
+    fn deliver(&mut self, piece: &mut &[u8]) -> Result<bool, HttpError> {
         let Self {
             gunzip,
             limit,
@@ -404,10 +460,6 @@ impl<'a> Delivery<'a> {
             receiver,
             ..
         } = self;
-        if self.action == BodyAction::Discard {
-            *decoded += piece.len() as u64;
-            return Ok(*decoded <= HTTP_DISCARD_BYTES);
-        }
         let mut hand_on = |plain: &[u8]| {
             *decoded += plain.len() as u64;
             if *limit > 0 && *decoded >= *limit {
@@ -416,11 +468,11 @@ impl<'a> Delivery<'a> {
             receiver.body(plain).map_err(refused)
         };
         match gunzip {
-            Some(gunzip) => gunzip.feed(piece, hand_on)?,
+            Some(gunzip) => return gunzip.step(piece, hand_on),
             None if piece.is_empty() => {}
             None => hand_on(piece)?,
         }
-        Ok(true)
+        Ok(false)
     }
 
     fn finish(self) -> Result<(), HttpError> {
