@@ -118,7 +118,7 @@ impl<S: Storage> Agent<S> {
         for (target, key) in targets.iter().zip(phase_keys) {
             schedule.set(target.reference, target.interval_ms, key, now);
         }
-        let lost = senders.iter().map(lost_samples).collect();
+        let lost = senders.iter().map(|sender| sender.counters().samples_lost()).collect();
         Self {
             targets,
             schedule,
@@ -313,7 +313,7 @@ impl<S: Storage> Agent<S> {
     fn acknowledge(&mut self, remote: usize) {
         let Some(sender) = self.senders.get(remote) else { return };
         let (before, acknowledged) = (self.ring.acknowledged(remote), sender.acknowledged());
-        let (known, lost) = (self.lost[remote], lost_samples(sender));
+        let (known, lost) = (self.lost[remote], sender.counters().samples_lost());
         if lost > known {
             self.lost[remote] = lost;
             self.ring.record_loss(&LossReport {
@@ -418,13 +418,6 @@ fn stuck(targets: &[Target], reports: &Reports, reference: TargetRef) -> bool {
     };
     // Tenths of a millisecond against milliseconds.
     health.state == HealthState::Down && u64::from(health.duration_100us) >= u64::from(target.timeout_ms) * 5
-}
-
-/// Samples that a sender has given up for good, as far as they were meant for its receiver.
-fn lost_samples(sender: &Sender) -> u64 {
-    let counters = sender.counters();
-    let dropped = &counters.dropped;
-    counters.samples_failed + dropped.too_old + dropped.clock_unknown + dropped.too_large
 }
 
 /// Wall time minus boot time.

@@ -14,7 +14,7 @@ use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::labels::Label;
 use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
-use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
+use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Head;
 use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, Sender, SenderConfig};
@@ -269,6 +269,11 @@ const SENDER: SenderConfig = SenderConfig {
         max_series: MAX_SERIES,
         max_targets: MAX_TARGETS,
         frame_samples: MAX_SERIES,
+        extras_bytes: 0,
+        sends: Sends {
+            histograms: false,
+            exemplars: false,
+        },
     },
     max_samples_per_send: 2_000,
     backlog_samples_per_send: 5_000,

@@ -49,6 +49,17 @@ impl Identity {
         self.rules.is_none()
     }
 
+    /// The labels of an exemplar: as they are, but for empty ones.
+    ///
+    /// # Errors
+    /// [`LabelsFull`]: too many or too long.
+    pub fn exemplar(&mut self, body: &str) -> Result<&Labels, LabelsFull> {
+        self.labels.clear();
+        load(&mut self.labels, body)?;
+        self.labels.remove_empty();
+        Ok(&self.labels)
+    }
+
     /// The labels to send for `series` of a target with the labels `target_body`; `None`: not sent to this remote.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! The writer appends one message part at a time to a [`Sink`]; lengths are computed beforehand, so nothing is moved
 //! or patched. The reader ([`Reader`]) walks a body that is already un-snappied; it serves the demo's receiver and
-//! the tests, not the agent. Exemplars, native histograms, HELP and UNIT are neither written nor read.
+//! the tests, not the agent, and passes over exemplars, native histograms, HELP and UNIT.
 //!
 //! # Invariants
 //!
@@ -21,6 +21,13 @@ use super::response::Protocol;
 use crate::frame::Full;
 use crate::sample::MetricType;
 use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_u64};
+
+mod carried;
+
+pub use carried::{
+    ExemplarPoint, FamilyMetadata, STALE_HISTOGRAM, SeriesMetadata, begin_exemplar_v1, has_custom_buckets,
+    len_exemplar_v1, len_exemplar_v2, len_histogram, max_exemplar_v2, put_exemplar_v2, put_histogram,
+};
 
 // Tags: field number << 3 | wire type (0 varint, 1 eight bytes, 2 length-delimited).
 const V1_SERIES: u8 = 0x0a;
@@ -112,10 +119,10 @@ pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64, start_ms: i64) -
 /// Bytes of the labels field of a 2.0 series.
 #[must_use]
 pub fn len_label_refs(refs: impl Iterator<Item = u16>) -> usize {
-    len_field(len_packed(refs))
+    len_field(len_packed(refs.map(u32::from)))
 }
 
-fn len_packed(refs: impl Iterator<Item = u16>) -> usize {
+fn len_packed(refs: impl Iterator<Item = u32>) -> usize {
     refs.map(|reference| len_u64(reference.into())).sum()
 }
 
@@ -125,52 +132,31 @@ pub const fn len_label(name: usize, value: usize) -> usize {
     len_field(len_field(name) + len_field(value))
 }
 
-/// Bytes of the metadata field of a 2.0 series.
-#[must_use]
-pub const fn len_metadata(kind: MetricType) -> usize {
-    match kind {
-        MetricType::Unknown => 0,
-        _ => 4,
-    }
-}
-
-/// Begins a 2.0 series: `labels_refs` are the references of the sorted labels, name and value in turn; samples of
-/// together `samples` bytes follow, then [`put_metadata`] with the same `kind`.
+/// Begins a 2.0 series: `labels_refs` are the references of the sorted labels, name and value in turn; what follows, samples,
+/// histograms, exemplars and metadata, takes `rest` bytes.
 ///
 /// # Errors
 /// [`Full`]; part of it may have been written.
 pub fn begin_series_v2(
     out: &mut impl Sink,
     labels_refs: impl Iterator<Item = u16> + Clone,
-    samples: usize,
-    kind: MetricType,
+    rest: usize,
 ) -> Result<(), Full> {
-    let packed = len_packed(labels_refs.clone());
-    put_field_head(out, V2_SERIES, len_field(packed) + samples + len_metadata(kind))?;
+    let packed = len_packed(labels_refs.clone().map(u32::from));
+    put_field_head(out, V2_SERIES, len_field(packed) + rest)?;
     put_field_head(out, LABELS, packed)?;
     labels_refs
         .into_iter()
         .try_for_each(|reference| put_u64(out, reference.into()))
 }
 
-/// Ends a 2.0 series with its type; an unknown type takes no bytes.
-///
-/// # Errors
-/// [`Full`]; nothing was written then.
-pub fn put_metadata(out: &mut impl Sink, kind: MetricType) -> Result<(), Full> {
-    if kind == MetricType::Unknown {
-        return Ok(());
-    }
-    out.put(&[V2_METADATA, 2, METADATA_TYPE, kind as u8])
-}
-
-/// Begins a 1.0 series whose labels take `labels` bytes and whose samples take `samples`; [`put_label`] for each
-/// label in sorted order and [`put_sample`] for each sample follow.
+/// Begins a 1.0 series whose labels take `labels` bytes and what follows them takes `rest`: [`put_label`] for
+/// each label in sorted order, samples, exemplars, histograms.
 ///
 /// # Errors
 /// [`Full`]; part of it may have been written.
-pub fn begin_series_v1(out: &mut impl Sink, labels: usize, samples: usize) -> Result<(), Full> {
-    put_field_head(out, V1_SERIES, labels + samples)
+pub fn begin_series_v1(out: &mut impl Sink, labels: usize, rest: usize) -> Result<(), Full> {
+    put_field_head(out, V1_SERIES, labels + rest)
 }
 
 /// Appends one label of a 1.0 series.

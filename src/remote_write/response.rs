@@ -76,7 +76,19 @@ pub struct Head {
     pub date: Option<UnixMillis>,
     retry_after: Option<RetryAfter>,
     samples_written: Option<u64>,
-    other_written: bool,
+    histograms_written: Option<u64>,
+    exemplars_written: Option<u64>,
+}
+
+/// What the Written headers say; a missing one of several means 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Samples.
+    pub samples: u64,
+    /// Native histograms.
+    pub histograms: u64,
+    /// Exemplars.
+    pub exemplars: u64,
 }
 
 impl Head {
@@ -98,10 +110,10 @@ impl Head {
             self.date = self.date.or_else(|| http_date::parse(value));
         } else if name.eq_ignore_ascii_case("x-prometheus-remote-write-samples-written") {
             self.samples_written = self.samples_written.or_else(|| parse_count(value));
-        } else if name.eq_ignore_ascii_case("x-prometheus-remote-write-histograms-written")
-            || name.eq_ignore_ascii_case("x-prometheus-remote-write-exemplars-written")
-        {
-            self.other_written |= parse_count(value).is_some();
+        } else if name.eq_ignore_ascii_case("x-prometheus-remote-write-histograms-written") {
+            self.histograms_written = self.histograms_written.or_else(|| parse_count(value));
+        } else if name.eq_ignore_ascii_case("x-prometheus-remote-write-exemplars-written") {
+            self.exemplars_written = self.exemplars_written.or_else(|| parse_count(value));
         }
     }
 
@@ -116,10 +128,18 @@ impl Head {
         (ms > 0).then_some(ms)
     }
 
-    /// Samples written, when at least one of the Written headers came: a missing one then means 0.
+    /// What was written, when at least one of the Written headers came.
     #[must_use]
-    pub fn samples_written(&self) -> Option<u64> {
-        self.samples_written.or(self.other_written.then_some(0))
+    pub fn written(&self) -> Option<Written> {
+        let counts = [self.samples_written, self.histograms_written, self.exemplars_written];
+        counts.iter().any(Option::is_some).then(|| {
+            let [samples, histograms, exemplars] = counts.map(Option::unwrap_or_default);
+            Written {
+                samples,
+                histograms,
+                exemplars,
+            }
+        })
     }
 }
 
@@ -160,6 +180,8 @@ pub struct Attempt {
     pub retry_on_429: bool,
     /// Samples in the request.
     pub samples: u32,
+    /// Native histograms in it.
+    pub histograms: u32,
     /// The request holds samples of one frame only.
     pub single_frame: bool,
     /// The samples may be stored already: sent before a restart, or in an attempt whose outcome is unknown.
@@ -174,9 +196,9 @@ pub struct Attempt {
 pub enum Verdict {
     /// Stored: acknowledge all.
     Accepted,
-    /// `written` samples stored, the rest refused for good: acknowledge all, count the rest.
+    /// `written` samples and native histograms stored, the rest refused for good: acknowledge all, count the rest.
     AcceptedPartly {
-        /// Samples the receiver says it wrote, less than were sent.
+        /// So many the receiver says it wrote, less than were sent.
         written: u32,
     },
     /// Send the same bytes again after the back-off, or after the time the receiver asks for.
@@ -253,7 +275,7 @@ pub fn verdict(head: &Head, attempt: &Attempt, wall: Option<UnixMillis>) -> Verd
         500..=599 | 408 | 425 => Verdict::Retry { after_ms },
         429 if attempt.retry_on_429 => Verdict::Retry { after_ms },
         429 => Verdict::Drop(DropReason::RateLimited),
-        413 if attempt.samples > 1 => Verdict::Halve,
+        413 if attempt.items() > 1 => Verdict::Halve,
         413 => Verdict::Drop(DropReason::TooLarge),
         415 if attempt.protocol == Protocol::V2 && attempt.negotiable => Verdict::FallBackToV1,
         415 => Verdict::Hold(HoldReason::Unsupported),
@@ -270,8 +292,8 @@ fn success(head: &Head, attempt: &Attempt) -> Verdict {
     if attempt.protocol == Protocol::V1 {
         return Verdict::Accepted;
     }
-    match head.samples_written() {
-        Some(written) => partly(written, attempt),
+    match head.written() {
+        Some(written) => partly(&written, attempt),
         None if !attempt.negotiable => Verdict::Hold(HoldReason::Unconfirmed),
         None if attempt.confirmed && attempt.unconfirmed < UNCONFIRMED_LIMIT => Verdict::Hold(HoldReason::Unconfirmed),
         None => Verdict::FallBackToV1,
@@ -280,8 +302,8 @@ fn success(head: &Head, attempt: &Attempt) -> Verdict {
 
 fn refused(status: u16, head: &Head, attempt: &Attempt) -> Verdict {
     if attempt.protocol == Protocol::V2 {
-        if let Some(written) = head.samples_written() {
-            return partly(written, attempt);
+        if let Some(written) = head.written() {
+            return partly(&written, attempt);
         }
         if attempt.negotiable && !attempt.confirmed {
             return Verdict::FallBackToV1;
@@ -294,17 +316,27 @@ fn refused(status: u16, head: &Head, attempt: &Attempt) -> Verdict {
             Verdict::Bisect
         };
     }
-    if attempt.may_split && attempt.samples > 1 {
+    if attempt.may_split && attempt.items() > 1 {
         Verdict::Bisect
     } else {
         Verdict::Drop(DropReason::Refused { status })
     }
 }
 
-fn partly(written: u64, attempt: &Attempt) -> Verdict {
-    match u32::try_from(written) {
-        Ok(written) if written < attempt.samples => Verdict::AcceptedPartly { written },
-        _ => Verdict::Accepted,
+/// Exemplars that were not written do not matter here: they are an extra, and there is nothing to be done about them.
+fn partly(written: &Written, attempt: &Attempt) -> Verdict {
+    let least = |written: u64, sent: u32| u32::try_from(written).map_or(sent, |written| written.min(sent));
+    let written = least(written.samples, attempt.samples) + least(written.histograms, attempt.histograms);
+    if written < attempt.items() {
+        Verdict::AcceptedPartly { written }
+    } else {
+        Verdict::Accepted
+    }
+}
+
+impl Attempt {
+    const fn items(&self) -> u32 {
+        self.samples.saturating_add(self.histograms)
     }
 }
 
@@ -321,6 +353,7 @@ mod tests {
         unconfirmed: 0,
         retry_on_429: true,
         samples: 10,
+        histograms: 0,
         single_frame: false,
         in_doubt: false,
         may_split: false,

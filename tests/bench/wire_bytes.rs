@@ -14,7 +14,7 @@ use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::host::snappy::{Snappy, output_bytes};
 use tidegate::remote_write::Compressor;
-use tidegate::remote_write::batch::{Batch, BatchLimits, Bounds, Layout, Place, UnknownTime};
+use tidegate::remote_write::batch::{Batch, BatchLimits, Bounds, Layout, Place, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Protocol;
 use tidegate::sample::{MetricType, SeriesRef, TargetRef};
@@ -153,6 +153,11 @@ fn measure(capture: &Capture, protocol: Protocol, layout: Layout, frames: usize,
         max_series: capture.series.len(),
         max_targets: 1,
         frame_samples: 5000,
+        extras_bytes: 0,
+        sends: Sends {
+            histograms: false,
+            exemplars: false,
+        },
     };
     let bounds = Bounds {
         samples: limit,

@@ -21,7 +21,7 @@ use tidegate::catalogue::Catalogue;
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
-use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
+use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Head;
 use tidegate::remote_write::sender::{ErrorKind, MessageChoice, Sender, SenderConfig};
@@ -341,6 +341,11 @@ impl World {
                 max_series: MAX_SERIES,
                 max_targets: MAX_TARGETS,
                 frame_samples: FRAME_SAMPLES,
+                extras_bytes: 0,
+                sends: Sends {
+                    histograms: false,
+                    exemplars: false,
+                },
             },
             max_samples_per_send: 100,
             backlog_samples_per_send: 400,

@@ -326,6 +326,7 @@ fn remote(y: &mut Emitter<'_>, remote: &RemoteWrite) -> fmt::Result {
     y.labels("headers", &remote.headers)?;
     y.items("write_relabel_configs", &remote.write_relabel_configs, rule)?;
     y.plain("send_exemplars", remote.send_exemplars)?;
+    y.plain("send_native_histograms", remote.send_native_histograms)?;
     y.plain("best_effort", remote.best_effort)?;
     y.section("queue_config", |y| {
         let queue = &remote.queue_config;

@@ -74,8 +74,6 @@ const ENTRIES: &[Entry] = &[
     (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),
     (&["RemoteWrite"], "azuread", refused("not supported yet: use authorization with credentials_file")),
     (&["RemoteWrite"], "google_iam", refused("not supported: Google Cloud does not accept remote write with it either")),
-    (&["RemoteWrite"], "send_exemplars", ignored("has no effect: exemplars are not kept yet")),
-    (&["RemoteWrite"], "send_native_histograms", ignored(NEEDS_NATIVE)),
     (&["RemoteWrite"], "round_robin_dns", ignored("has no effect: one connection is kept open")),
     (&["RemoteWrite"], "failed_request_logging", ignored("has no effect: the receiver's answer is logged, the request is not")),
     (&["QueueConfig"], "max_retries", refused("removed in Prometheus 2.x: temporary errors are retried for as long as the ring holds the samples; remove it")),

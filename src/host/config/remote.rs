@@ -31,6 +31,8 @@ pub struct RemoteWrite {
     pub name: String,
     /// Exemplars are sent.
     pub send_exemplars: bool,
+    /// Native histograms are sent.
+    pub send_native_histograms: bool,
     /// Batching and back-off.
     pub queue_config: QueueConfig,
     /// Types, units and help texts.
@@ -72,6 +74,7 @@ impl Default for RemoteWrite {
             write_relabel_configs: Vec::new(),
             name: String::new(),
             send_exemplars: false,
+            send_native_histograms: false,
             queue_config: QueueConfig::default(),
             metadata_config: MetadataConfig::default(),
             best_effort: false,

@@ -338,7 +338,7 @@ pub fn text(out: &mut impl Write, shared: &Shared) -> fmt::Result {
             remote.name,
             remote.url,
             counters.samples_accepted,
-            counters.samples_failed,
+            counters.samples_failed + counters.histograms.failed,
             remote.last_error.borrow()
         )?;
     }

@@ -22,7 +22,7 @@ use crate::labels::Labels;
 use crate::limits::{MAX_LABELS, MAX_SERIES_TEXT_BYTES};
 use crate::remote_write::proto;
 use crate::remote_write::response::Protocol;
-use crate::sample::MetricType;
+use crate::sample::{MetricType, TargetRef};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::cmp::Ordering;
@@ -58,8 +58,24 @@ pub struct Slot {
     pub is_sent: bool,
     /// Part of the batch at hand.
     pub is_used: bool,
+    /// What the batch at hand has of it: floats or native histograms, never both.
+    pub holds: Holds,
+    /// Whose it is.
+    pub target: TargetRef,
     /// Of its start timestamps.
     pub origin: Origin,
+}
+
+/// What a batch has of a series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holds {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// Samples.
+    Floats,
+    /// Native histograms.
+    Histograms,
 }
 
 /// What the batch uses, to return to.
@@ -181,6 +197,13 @@ impl Dictionary {
         }
     }
 
+    /// The batch has these of `slot`.
+    pub fn set_holds(&mut self, slot: u16, holds: Holds) {
+        if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
+            slot.holds = holds;
+        }
+    }
+
     /// Forgets where start timestamps come from: series have come or gone.
     pub fn forget_origins(&mut self) {
         self.slots.iter_mut().for_each(|slot| slot.origin = Origin::default());
@@ -209,13 +232,22 @@ impl Dictionary {
         &self.symbols
     }
 
-    /// Makes the slot part of the batch; its type is now `kind`.
-    pub fn use_slot(&mut self, number: u16, kind: MetricType, protocol: Protocol) {
+    /// Makes a string that is kept part of the request.
+    pub fn refer(&mut self, text: &[u8]) {
+        if let Some(id) = self.symbols.find(text) {
+            self.symbols.refer(id);
+        }
+    }
+
+    /// Makes the slot part of the batch; it is now of this target and type.
+    pub fn use_slot(&mut self, number: u16, (target, kind): (TargetRef, MetricType), protocol: Protocol) {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             return;
         };
         slot.is_used = true;
         slot.kind = kind;
+        slot.target = target;
+        slot.holds = Holds::Nothing;
         let refs = slot.refs_at as usize..slot.refs_at as usize + usize::from(slot.refs);
         // A slot is used once per batch, and there is room for all.
         let _ = self.used.push(number);
@@ -331,6 +363,8 @@ impl Dictionary {
             kind: MetricType::Unknown,
             is_sent: true,
             is_used: false,
+            holds: Holds::Nothing,
+            target: TargetRef(0),
             origin: Origin::default(),
         }
     }
@@ -393,7 +427,7 @@ mod tests {
         let set = labels(&[("a", "x"), ("b", "x")]);
         assert_eq!(dictionary.insert(7, 1, Some(&set)), Ok(0));
         assert_eq!(dictionary.find_used(7), None);
-        dictionary.use_slot(0, MetricType::Gauge, Protocol::V2);
+        dictionary.use_slot(0, (TargetRef(0), MetricType::Gauge), Protocol::V2);
         assert_eq!(
             (dictionary.find_used(7), dictionary.find(7, 1), dictionary.find(7, 2)),
             (Some(0), Some(0), None)

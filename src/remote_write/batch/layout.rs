@@ -1,11 +1,15 @@
 //! Writes the series of a batch behind its strings.
 
+use super::carried::{Content, Waiting};
 use super::dictionary::{Dictionary, Slot};
+use super::late::Late;
 use super::{Batch, Entry};
 use crate::frame::Full;
-use crate::remote_write::proto;
+use crate::limits::MAX_LABELS;
+use crate::remote_write::proto::{self, SeriesMetadata};
 use crate::remote_write::response::Protocol;
 use crate::value::varint::{Sink, len_u64};
+use core::ops::Range;
 
 /// How samples are spread over series entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +25,14 @@ pub(super) fn series_bytes(dictionary: &Dictionary, slot: &Slot, protocol: Proto
     let head = 1 + len_u64(body_bytes as u64);
     head + match protocol {
         Protocol::V1 => slot.label_bytes_v1 as usize,
-        Protocol::V2 => proto::len_label_refs(dictionary.references(slot)) + proto::len_metadata(slot.kind),
+        Protocol::V2 => proto::len_label_refs(dictionary.references(slot)) + of_type(slot).len(),
+    }
+}
+
+fn of_type(slot: &Slot) -> SeriesMetadata {
+    SeriesMetadata {
+        kind: slot.kind,
+        ..SeriesMetadata::default()
     }
 }
 
@@ -31,39 +42,48 @@ impl Batch {
     /// Gathering after this needs a [`Batch::begin`] first.
     pub fn seal(&mut self, wanted: Layout) -> Layout {
         let layout = match wanted {
-            Layout::Live if self.live_bytes() + self.symbol_bytes() <= self.body.len() => Layout::Live,
+            Layout::Live if self.live_bytes() <= self.body.len() => Layout::Live,
             _ => Layout::Grouped,
         };
         if layout == Layout::Grouped {
             let times = &self.times;
-            let time = |e: &Entry| times.get(usize::from(e.time)).copied();
-            self.entries.sort_unstable_by_key(|e| (e.slot, time(e), e.time));
+            let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
+            self.entries
+                .sort_unstable_by_key(|e| (e.slot, time(e), e.time_index(), e.is_exemplar()));
+        }
+        let carried_at = self.carried_at();
+        let (front, carried) = self.body.split_at_mut(carried_at);
+        let carried = Carried {
+            bytes: carried,
+            at: carried_at,
+        };
+        self.late.clear();
+        if self.protocol == Protocol::V2 {
+            let exemplars = self.entries.iter().filter_map(|e| carried.exemplar(e));
+            for text in exemplars.flat_map(Waiting::strings) {
+                self.dictionary.refer(text);
+            }
         }
         let mut writer = Writer {
             dictionary: &self.dictionary,
             times: &self.times,
             starts: &self.starts,
             protocol: self.protocol,
-            sink: SliceSink {
-                out: &mut self.body,
-                len: 0,
-            },
+            carried,
+            late: &mut self.late,
+            sink: SliceSink { out: front, len: 0 },
         };
         // The sizes were summed up while gathering: all of it fits.
-        let symbols = writer.symbols();
+        let symbols = writer.symbols(&self.entries);
         debug_assert!(symbols.is_ok(), "{symbols:?}");
-        let per_entry = match layout {
-            Layout::Live => 1,
-            Layout::Grouped => usize::MAX,
-        };
         let mut entries: &[Entry] = &self.entries;
         while let Some(first) = entries.first() {
-            let run = entries
-                .iter()
-                .take(per_entry)
-                .take_while(|e| e.slot == first.slot)
-                .count();
-            let (group, rest) = entries.split_at(run);
+            let behind = entries.iter().skip(1);
+            let run = match layout {
+                Layout::Live => behind.take_while(|e| e.is_exemplar()).count(),
+                Layout::Grouped => behind.take_while(|e| e.slot == first.slot).count(),
+            };
+            let (group, rest) = entries.split_at(run + 1);
             let written = writer.series(group);
             debug_assert!(written.is_ok(), "{written:?}");
             entries = rest;
@@ -86,16 +106,30 @@ impl Batch {
         }
     }
 
-    /// Bytes of the series in live layout, at most.
+    /// Bytes of the body in live layout, with what waits at its end, at most.
     fn live_bytes(&self) -> usize {
-        let bytes = |entry: &Entry| {
-            let (bits, time, start) = entry.values(&self.times, &self.starts);
-            let slot = self.dictionary.slot(entry.slot);
+        let series = |entry: &Entry| {
+            let slot = self.dictionary.slot(entry.slot).filter(|_| !entry.is_exemplar());
             slot.map_or(0, |slot| {
                 series_bytes(&self.dictionary, slot, self.protocol, self.body.len())
-            }) + proto::len_sample(bits, time, start)
+            })
         };
-        self.entries.iter().map(bytes).sum()
+        let content = |entry: &Entry| {
+            let (time, start) = entry.times(&self.times, &self.starts);
+            match entry.content() {
+                Content::Float(bits) => proto::len_sample(bits, time, start),
+                Content::Histogram(message) => proto::len_histogram(message.len(), time, start),
+                Content::Exemplar(range) => self.body.get(range).and_then(Waiting::read).map_or(0, |exemplar| {
+                    let point = exemplar.point;
+                    match self.protocol {
+                        Protocol::V1 => proto::len_exemplar_v1(exemplar.label_bytes_v1(), point),
+                        Protocol::V2 => proto::max_exemplar_v2(exemplar.strings().count(), point),
+                    }
+                }),
+            }
+        };
+        let entries: usize = self.entries.iter().map(|entry| series(entry) + content(entry)).sum();
+        entries + self.symbol_bytes() + self.late_bytes + self.carried
     }
 }
 
@@ -116,16 +150,41 @@ impl Sink for SliceSink<'_> {
     }
 }
 
+/// The end of the body, where histograms and exemplars wait.
+#[derive(Clone, Copy)]
+struct Carried<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Carried<'a> {
+    fn get(self, range: &Range<usize>) -> &'a [u8] {
+        let place = range.start.checked_sub(self.at).zip(range.end.checked_sub(self.at));
+        place
+            .and_then(|(from, to)| self.bytes.get(from..to))
+            .unwrap_or_default()
+    }
+
+    fn exemplar(self, entry: &Entry) -> Option<Waiting<'a>> {
+        match entry.content() {
+            Content::Exemplar(range) => Waiting::read(self.get(&range)),
+            _ => None,
+        }
+    }
+}
+
 struct Writer<'a> {
     dictionary: &'a Dictionary,
     times: &'a [i64],
     starts: &'a [i64],
     protocol: Protocol,
+    carried: Carried<'a>,
+    late: &'a mut Late,
     sink: SliceSink<'a>,
 }
 
 impl Writer<'_> {
-    fn symbols(&mut self) -> Result<(), Full> {
+    fn symbols(&mut self, entries: &[Entry]) -> Result<(), Full> {
         if self.protocol == Protocol::V1 {
             return Ok(());
         }
@@ -133,7 +192,54 @@ impl Writer<'_> {
         self.dictionary
             .symbols()
             .used()
-            .try_for_each(|text| proto::put_symbol(sink, text))
+            .try_for_each(|text| proto::put_symbol(sink, text))?;
+        let carried = self.carried;
+        entries
+            .iter()
+            .filter_map(|entry| carried.exemplar(entry))
+            .flat_map(Waiting::strings)
+            .try_for_each(|text| self.late_symbol(text))
+    }
+
+    /// Makes `text` a string of the request if it is not yet.
+    fn late_symbol(&mut self, text: &[u8]) -> Result<(), Full> {
+        if self.dictionary.symbols().find(text).is_some() || self.late.find(self.sink.out, text).is_some() {
+            return Ok(());
+        }
+        proto::put_symbol(&mut self.sink, text)?;
+        let at = self.sink.len - text.len();
+        self.late.add(self.sink.out, at, text)
+    }
+
+    /// The reference of a string that is part of the request; 0, the empty one, for one that is not.
+    fn reference(&self, text: &[u8]) -> u32 {
+        let symbols = self.dictionary.symbols();
+        match symbols.find(text) {
+            Some(id) => symbols.reference(id).into(),
+            None => self
+                .late
+                .find(self.sink.out, text)
+                .map_or(0, |index| symbols.used_len() as u32 + u32::from(index)),
+        }
+    }
+
+    fn references(&self, exemplar: Waiting<'_>) -> impl Iterator<Item = u32> + Clone {
+        exemplar.strings().map(|text| self.reference(text))
+    }
+
+    fn len(&self, entry: &Entry) -> usize {
+        let (time, start) = entry.times(self.times, self.starts);
+        match entry.content() {
+            Content::Float(bits) => proto::len_sample(bits, time, start),
+            Content::Histogram(message) => proto::len_histogram(message.len(), time, start),
+            Content::Exemplar(_) => self.carried.exemplar(entry).map_or(0, |exemplar| {
+                let point = exemplar.point;
+                match self.protocol {
+                    Protocol::V1 => proto::len_exemplar_v1(exemplar.label_bytes_v1(), point),
+                    Protocol::V2 => proto::len_exemplar_v2(self.references(exemplar), point),
+                }
+            }),
+        }
     }
 
     /// One entry: all of `group` is of the same series.
@@ -141,33 +247,59 @@ impl Writer<'_> {
         let Some(slot) = group.first().and_then(|e| self.dictionary.slot(e.slot)) else {
             return Ok(());
         };
-        let samples = group.iter().map(|e| {
-            let (bits, time, start) = e.values(self.times, self.starts);
-            proto::len_sample(bits, time, start)
-        });
-        let samples = samples.sum();
+        let contents: usize = group.iter().map(|entry| self.len(entry)).sum();
         match self.protocol {
             Protocol::V1 => {
-                proto::begin_series_v1(&mut self.sink, slot.label_bytes_v1 as usize, samples)?;
+                proto::begin_series_v1(&mut self.sink, slot.label_bytes_v1 as usize, contents)?;
                 for (name, value) in self.dictionary.labels(slot) {
                     proto::put_label(&mut self.sink, name, value)?;
                 }
-                self.samples(group)
+                self.contents(group)
             }
             Protocol::V2 => {
                 let references = self.dictionary.references(slot);
-                proto::begin_series_v2(&mut self.sink, references, samples, slot.kind)?;
-                self.samples(group)?;
-                proto::put_metadata(&mut self.sink, slot.kind)
+                let metadata = of_type(slot);
+                proto::begin_series_v2(&mut self.sink, references, contents + metadata.len())?;
+                self.contents(group)?;
+                metadata.put(&mut self.sink)
             }
         }
     }
 
-    fn samples(&mut self, group: &[Entry]) -> Result<(), Full> {
-        group.iter().try_for_each(|e| {
-            let (bits, time, start) = e.values(self.times, self.starts);
-            proto::put_sample(&mut self.sink, bits, time, start)
-        })
+    /// Samples or histograms, then exemplars.
+    fn contents(&mut self, group: &[Entry]) -> Result<(), Full> {
+        for entry in group {
+            let (time, start) = entry.times(self.times, self.starts);
+            match entry.content() {
+                Content::Float(bits) => proto::put_sample(&mut self.sink, bits, time, start)?,
+                Content::Histogram(message) => {
+                    let message = self.carried.get(&message);
+                    proto::put_histogram(&mut self.sink, self.protocol, message, time, start)?;
+                }
+                Content::Exemplar(_) => {}
+            }
+        }
+        let carried = self.carried;
+        group
+            .iter()
+            .filter_map(|entry| carried.exemplar(entry))
+            .try_for_each(|exemplar| self.exemplar(exemplar))
+    }
+
+    fn exemplar(&mut self, exemplar: Waiting<'_>) -> Result<(), Full> {
+        let point = exemplar.point;
+        if self.protocol == Protocol::V2 {
+            let mut references = heapless::Vec::<u32, { 2 * MAX_LABELS }>::new();
+            // A label set has no more.
+            references.extend(self.references(exemplar));
+            return proto::put_exemplar_v2(&mut self.sink, references.iter().copied(), point);
+        }
+        proto::begin_exemplar_v1(&mut self.sink, exemplar.label_bytes_v1(), point)?;
+        let mut strings = exemplar.strings();
+        while let (Some(name), Some(value)) = (strings.next(), strings.next()) {
+            proto::put_label(&mut self.sink, name, value)?;
+        }
+        point.put(&mut self.sink)
     }
 }
 

@@ -9,7 +9,9 @@
 //!
 //! A frame means, in this order: its samples, its staleness markers, and the five (or eight) synthetic series rebuilt from its
 //! header. All carry the frame's wall time except samples with a time of their own. In 2.0, samples of counters,
-//! histograms and summaries also say when counting began, where OpenMetrics' `_created` tells (`start`).
+//! histograms and summaries also say when counting began, where the frame carries that or OpenMetrics' `_created` tells
+//! (`start`). A sample that is a native histogram goes as one, and exemplars go with their sample, in its series entry, as far as
+//! the remote wants them ([`Sends`]). The staleness marker of a native histogram is a histogram (SCR-801).
 //!
 //! # Invariants
 //!
@@ -19,6 +21,8 @@
 //! - The wall times of one target's frames rise strictly, from batch to batch too: a time at or below the last one
 //!   sent becomes that one plus 1 ms. Only a step back of more than [`MAX_HELD_BACK_MS`] is followed: it corrects a
 //!   clock that was wrong, and holding times at the wrong mark for longer would make all that follows wrong.
+//! - A batch has floats or native histograms of a series, not both: one series entry must not (2.0), and two would not keep
+//!   the order of time. A sample and its exemplars are in the same batch.
 //! - Sizes are known before bytes are written: sealing cannot fail. Nothing allocates.
 //!
 //! What a sample is not sent for is counted in [`Tally`]. Hostile or damaged input (unknown series, absurd sizes,
@@ -30,7 +34,9 @@
 //! When strings, references or the body run out before the samples do, the batch ends early; that costs requests,
 //! not data.
 
+mod carried;
 mod dictionary;
+mod late;
 mod layout;
 mod own_labels;
 mod start;
@@ -41,12 +47,14 @@ use super::identity::Identity;
 use super::response::Protocol;
 use crate::clock::UnixMillis;
 use crate::frame::{Bounded, Frame, FrameNo, FrameSource, Next};
-use crate::limits::{MAX_SERIES, MAX_TARGETS};
+use crate::limits::{MAX_LABELS, MAX_SERIES, MAX_TARGETS};
 use alloc::boxed::Box;
 use alloc::vec;
 use dictionary::Dictionary;
+use late::Late;
 use take::{Halt, frame_len};
 
+pub use carried::Sends;
 pub use layout::{EMPTY_V2, Layout};
 pub use take::synthetic_values;
 
@@ -92,6 +100,10 @@ pub struct BatchLimits {
     pub max_targets: usize,
     /// Samples of the largest frame.
     pub frame_samples: usize,
+    /// Bytes of what its samples carry; 0: nothing.
+    pub extras_bytes: usize,
+    /// What is sent of it.
+    pub sends: Sends,
 }
 
 impl BatchLimits {
@@ -103,6 +115,8 @@ impl BatchLimits {
             max_series: clamp(self.max_series, 0, MAX_SERIES),
             max_targets: clamp(self.max_targets, 1, MAX_TARGETS),
             frame_samples: self.frame_samples,
+            extras_bytes: self.extras_bytes,
+            sends: self.sends,
         }
     }
 
@@ -120,9 +134,29 @@ impl BatchLimits {
         self.samples / 4 + 64
     }
 
-    /// Start timestamps: at most every second series of a target has a `_created`, and targets rarely restart.
+    /// Start timestamps: at most every second series of a target has a `_created`, and targets rarely restart. A frame that
+    /// carries them may have one for each sample.
     const fn starts(&self) -> usize {
-        self.slots() / 2 + 64
+        match self.extras_bytes {
+            0 => self.slots() / 2 + 64,
+            _ => self.slots() + 64,
+        }
+    }
+
+    /// Samples, and exemplars: as Prometheus has it, a tenth more than there may be samples.
+    const fn entries(&self) -> usize {
+        match self.sends.exemplars {
+            true => self.samples + self.samples / 10 + 1,
+            false => self.samples,
+        }
+    }
+
+    /// Strings of exemplars: names and values, few of each.
+    const fn late_strings(&self) -> usize {
+        match self.sends.exemplars {
+            true => (self.samples / 10 + 1) * 4 + 2 * MAX_LABELS,
+            false => 0,
+        }
     }
 }
 
@@ -196,8 +230,27 @@ pub struct Tally {
     pub clock_unknown: u64,
     /// More labels, or longer ones, than any request can hold.
     pub too_large: u64,
+    /// Native histograms with custom buckets, which a 1.0 request cannot say.
+    pub custom_buckets: u64,
+    /// Native histograms that this remote does not want: `send_native_histograms` is off.
+    pub unwanted_histograms: u64,
+    /// Native histograms of which the ring has no sound message.
+    pub damaged_histograms: u64,
+    /// Exemplars with more labels than any request can hold.
+    pub large_exemplars: u64,
     /// Not a loss: samples sent with a later time than the frame's, see [`MAX_HELD_BACK_MS`].
     pub held_back: u64,
+}
+
+/// How many of each are to be sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Samples.
+    pub samples: usize,
+    /// Native histograms.
+    pub histograms: usize,
+    /// Exemplars.
+    pub exemplars: usize,
 }
 
 /// What to do with a frame whose wall time is not known.
@@ -238,23 +291,23 @@ pub enum Stop {
     Yield,
 }
 
-/// One sample of the batch. 14 bytes.
+/// One sample, native histogram or exemplar of the batch. 14 bytes. [`Entry::content`] says what.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
+    /// Of its value, or where it waits.
     bits: [u8; 8],
     slot: u16,
-    /// Index of its timestamp.
+    /// Index of its timestamp, and a flag.
     time: u16,
     /// Index of its start timestamp.
     start: u16,
 }
 
 impl Entry {
-    /// Bits, timestamp and start timestamp.
-    fn values(&self, times: &[i64], starts: &[i64]) -> (u64, i64, i64) {
+    /// Timestamp and start timestamp.
+    fn times(&self, times: &[i64], starts: &[i64]) -> (i64, i64) {
         let time = |of: &[i64], index| of.get(usize::from(index)).copied().unwrap_or_default();
-        let bits = u64::from_le_bytes(self.bits);
-        (bits, time(times, self.time), time(starts, self.start))
+        (time(times, self.time_index()), time(starts, self.start))
     }
 }
 
@@ -268,6 +321,13 @@ pub struct Batch {
     times: Bounded<i64>,
     /// Start timestamps; the first is 0, for unset.
     starts: Bounded<i64>,
+    counts: Counts,
+    /// Bytes at the end of the body where histograms and exemplars wait.
+    carried: usize,
+    /// Strings of exemplars, each counted as if no other were the same, and the bytes they may take.
+    late_strings: usize,
+    late_bytes: usize,
+    late: Late,
     /// [`Catalogue::generation`](crate::catalogue::Catalogue::generation) that the origins in the dictionary are of.
     generation: u32,
     start: Place,
@@ -300,9 +360,14 @@ impl Batch {
             limits,
             body: vec![0; limits.body_bytes].into(),
             dictionary: Dictionary::new(limits.keys(), limits.slots(), seed),
-            entries: Bounded::with_capacity(limits.samples),
+            entries: Bounded::with_capacity(limits.entries()),
             times: Bounded::with_capacity(limits.times()),
             starts: Bounded::with_capacity(limits.starts()),
+            counts: Counts::default(),
+            carried: 0,
+            late_strings: 0,
+            late_bytes: 0,
+            late: Late::new(limits.late_strings(), seed),
             generation: 0,
             start: Place::default(),
             end: Place::default(),
@@ -330,7 +395,8 @@ impl Batch {
         let limits = limits.clamped();
         limits.body_bytes
             + Dictionary::ram_bytes(limits.keys(), limits.slots())
-            + limits.samples * size_of::<Entry>()
+            + limits.entries() * size_of::<Entry>()
+            + Late::ram_bytes(limits.late_strings())
             + (limits.times() + limits.starts()) * size_of::<i64>()
             + 2 * limits.max_targets * size_of::<i64>()
     }
@@ -343,6 +409,10 @@ impl Batch {
         self.starts.clear();
         // Its capacity is at least 64.
         let _ = self.starts.push(0);
+        self.counts = Counts::default();
+        self.carried = 0;
+        self.late_strings = 0;
+        self.late_bytes = 0;
         self.start = start;
         self.end = start;
         self.frames = 0;
@@ -375,10 +445,16 @@ impl Batch {
         self.end
     }
 
-    /// Samples to be sent.
+    /// Samples and native histograms to be sent.
     #[must_use]
-    pub fn samples(&self) -> usize {
-        self.entries.len()
+    pub const fn samples(&self) -> usize {
+        self.counts.samples + self.counts.histograms
+    }
+
+    /// How many of each are to be sent.
+    #[must_use]
+    pub const fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Frames touched, sent or not.
@@ -458,7 +534,7 @@ impl Batch {
     fn is_full(&self, bounds: &Bounds) -> bool {
         self.frames >= bounds.frames.max(1)
             || bounds.end.is_some_and(|end| self.end >= end)
-            || (self.frames > 0 && self.entries.len() + self.largest_frame > self.sample_limit(bounds))
+            || (self.frames > 0 && self.samples() + self.largest_frame > self.sample_limit(bounds))
     }
 
     /// Samples of the largest frame gathered.
@@ -468,7 +544,7 @@ impl Batch {
     }
 
     fn sample_limit(&self, bounds: &Bounds) -> usize {
-        bounds.samples.clamp(1, self.entries.capacity())
+        bounds.samples.clamp(1, self.limits.samples)
     }
 }
 

@@ -71,8 +71,10 @@ impl Batch {
             return 0;
         }
         if matches!(origin.created, Created::Unknown) {
-            // Nothing is in the body until it is sealed.
-            let found = look_up(catalogue, frame.target, sample.series, kind, &mut self.body);
+            // Until it is sealed nothing is in the body but what is carried, at its end.
+            let free = self.carried_at();
+            let scratch = self.body.get_mut(..free).unwrap_or_default();
+            let found = look_up(catalogue, frame.target, sample.series, kind, scratch);
             origin.created = found.map_or(Created::None, Created::Series);
             self.dictionary.set_origin(slot, origin);
         }

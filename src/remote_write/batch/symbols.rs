@@ -107,6 +107,19 @@ impl Symbols {
         Ok(id)
     }
 
+    /// The id of `text`, if it is kept.
+    pub fn find(&self, text: &[u8]) -> Option<u16> {
+        let mask = self.table.len() - 1;
+        let mut cell = hash64(self.seed, text) as usize & mask;
+        while let Some(&id) = self.table.get(cell).filter(|&&id| id != NONE) {
+            if self.text(id) == text {
+                return Some(id);
+            }
+            cell = (cell + 1) & mask;
+        }
+        None
+    }
+
     /// The string with this id.
     pub fn text(&self, id: u16) -> &[u8] {
         let id = usize::from(id);

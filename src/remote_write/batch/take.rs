@@ -1,14 +1,16 @@
 //! From a frame to the entries of a batch.
 
-use super::dictionary::{Mark, Slot};
+use super::carried::{self, Content, Exemplar};
+use super::dictionary::{Holds, Mark, Slot};
 use super::{
-    Batch, Bounds, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC, UnknownTime,
-    layout,
+    Batch, Bounds, Counts, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC,
+    UnknownTime, layout,
 };
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::{Frame, FrameNo, Full};
 use crate::hash::hash64;
-use crate::remote_write::proto;
+use crate::remote_write::proto::{self, ExemplarPoint, STALE_HISTOGRAM};
+use crate::remote_write::response::Protocol;
 use crate::sample::{MetricType, Number, SeriesRef, TargetRef};
 
 /// State to return to when a frame does not fit.
@@ -19,9 +21,19 @@ struct Snapshot {
     times: usize,
     starts: usize,
     grouped_bytes: usize,
+    waiting: Waiting,
     tally: Tally,
     min_time: i64,
     max_time: i64,
+}
+
+/// What has been gathered of one sample and its exemplars, to return to when not all of it fits.
+#[derive(Clone, Copy)]
+struct Waiting {
+    counts: Counts,
+    carried: usize,
+    late_strings: usize,
+    late_bytes: usize,
 }
 
 /// Why a frame, or the rest of it, was not taken.
@@ -146,20 +158,30 @@ impl Batch {
 
     /// Adds positions `from..to`; returns the first that was not added.
     fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
-        let mut explicit = adding.frame.explicit.iter().peekable();
+        let frame = adding.frame;
+        let mut explicit = frame.explicit.iter().peekable();
+        let mut carrier = carried::carrier(&frame.extras);
         for position in from..to {
             while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
             let own_time = explicit.next_if(|e| usize::from(e.position) == position);
             let time = own_time.map_or(adding.time, |e| e.unix_ms);
+            let histogram = carried::at(&mut carrier.histograms, position);
+            let start = carried::at(&mut carrier.starts, position);
             if time < adding.oldest {
                 self.tally.too_old += 1;
                 continue;
             }
-            if self.add_one(adding, position, time).is_err() {
+            let mut exemplars = core::iter::from_fn(|| carried::at(&mut carrier.exemplars, position));
+            let carries = Carries {
+                histogram,
+                start,
+                exemplars: &mut exemplars,
+            };
+            if self.add_one(adding, position, time, carries).is_err() {
                 if self.dictionary.is_crowded_by_others() {
                     return position;
                 }
-                if position == from && self.entries.is_empty() {
+                if self.entries.is_empty() {
                     // Not even an empty batch holds it, so none ever will.
                     self.tally.too_large += 1;
                     continue;
@@ -170,12 +192,26 @@ impl Batch {
         to
     }
 
-    /// Adds one sample or counts why it is not sent. On error the sample was not added, at most its series was.
-    fn add_one(&mut self, adding: &mut Adding<'_>, position: usize, time: i64) -> Result<(), Full> {
-        if self.entries.len() >= adding.limit {
+    /// Adds one sample with its exemplars, or counts why it is not sent. On error nothing was added, at most its series was.
+    fn add_one(
+        &mut self,
+        adding: &mut Adding<'_>,
+        position: usize,
+        time: i64,
+        carries: Carries<'_, '_>,
+    ) -> Result<(), Full> {
+        if self.samples() >= adding.limit {
             return Err(Full { limit: adding.limit });
         }
         let (series, number) = item(adding.frame, position);
+        let message = match (carries.histogram, series) {
+            (Some(message), _) => Some(message),
+            (None, Series::Real(series)) if number.is_stale() && adding.is_native(series) => Some(&STALE_HISTOGRAM[..]),
+            _ => None,
+        };
+        if message.is_some_and(|message| !self.takes_histogram(message)) {
+            return Ok(());
+        }
         let Some(key) = self.key(series) else {
             self.tally.unknown_series += 1;
             return Ok(());
@@ -187,31 +223,154 @@ impl Batch {
                 None => return Ok(()),
             },
         };
-        if !self.dictionary.slot(slot_number).is_some_and(|slot| slot.is_sent) {
+        let Some(holds) = self
+            .dictionary
+            .slot(slot_number)
+            .filter(|slot| slot.is_sent)
+            .map(|s| s.holds)
+        else {
             self.tally.dropped_series += 1;
             return Ok(());
+        };
+        let wanted = message.map_or(Holds::Floats, |_| Holds::Histograms);
+        if holds != wanted && holds != Holds::Nothing {
+            return Err(Full { limit: self.samples() });
         }
-        let bits = number.to_bits();
-        let start = self.start_ms(adding.frame, adding.catalogue, position, slot_number, time);
-        let grouped_bytes = self.grouped_bytes + proto::len_sample(bits, time, start);
-        self.fits(grouped_bytes)?;
-        let time_index = self.time_index(time)?;
-        let start_index = self.start_index(start, slot_number)?;
-        self.entries.push(Entry {
-            bits: bits.to_le_bytes(),
-            slot: slot_number,
-            time: time_index,
-            start: start_index,
-        })?;
-        self.grouped_bytes = grouped_bytes;
+        let start = match carries.start.filter(|&start| start <= time && !number.is_stale()) {
+            // 0 says that there is none.
+            Some(0) if self.protocol == Protocol::V2 => 1,
+            Some(start) if self.protocol == Protocol::V2 => start,
+            _ => self.start_ms(adding.frame, adding.catalogue, position, slot_number, time),
+        };
+        let (entries, grouped_bytes, waiting) = (self.entries.len(), self.grouped_bytes, self.waiting());
+        let added = self
+            .add_sample(message, number, slot_number, (time, start))
+            .and_then(|()| self.add_exemplars(adding, slot_number, time, carries.exemplars));
+        if added.is_err() {
+            self.entries.truncate(entries);
+            self.grouped_bytes = grouped_bytes;
+            self.wait_again(waiting);
+            return added;
+        }
+        self.dictionary.set_holds(slot_number, wanted);
         self.min_time = self.min_time.min(time);
         self.max_time = self.max_time.max(time);
         Ok(())
     }
 
+    /// Whether this remote gets the histogram; counted if not.
+    fn takes_histogram(&mut self, message: &[u8]) -> bool {
+        let reason = match proto::has_custom_buckets(message) {
+            _ if !self.limits.sends.histograms => &mut self.tally.unwanted_histograms,
+            Some(true) if self.protocol == Protocol::V1 => &mut self.tally.custom_buckets,
+            None => &mut self.tally.damaged_histograms,
+            Some(_) => return true,
+        };
+        *reason += 1;
+        false
+    }
+
+    fn add_sample(
+        &mut self,
+        message: Option<&[u8]>,
+        number: Number,
+        slot: u16,
+        (time, start): (i64, i64),
+    ) -> Result<(), Full> {
+        let (content, bytes) = match message {
+            Some(message) => {
+                let bytes = proto::len_histogram(message.len(), time, start);
+                (Content::Histogram(self.keep_histogram(message)?), bytes)
+            }
+            None => {
+                let bits = number.to_bits();
+                (Content::Float(bits), proto::len_sample(bits, time, start))
+            }
+        };
+        self.fits(self.grouped_bytes + bytes)?;
+        let time = self.time_index(time)?;
+        let start = self.start_index(start, slot)?;
+        self.entries.push(Entry::new(&content, slot, time, start))?;
+        self.grouped_bytes += bytes;
+        match message {
+            Some(_) => self.counts.histograms += 1,
+            None => self.counts.samples += 1,
+        }
+        Ok(())
+    }
+
+    /// Adds the exemplars of the sample added last.
+    fn add_exemplars(
+        &mut self,
+        adding: &mut Adding<'_>,
+        slot: u16,
+        time: i64,
+        exemplars: &mut dyn Iterator<Item = Exemplar<'_>>,
+    ) -> Result<(), Full> {
+        if !self.limits.sends.exemplars {
+            return Ok(());
+        }
+        for exemplar in exemplars {
+            // An empty batch takes what it can: there will be no roomier one.
+            let alone = self.counts.samples + self.counts.histograms == 1;
+            match self.add_exemplar(adding, slot, time, exemplar) {
+                Err(_) if alone => self.tally.large_exemplars += 1,
+                added => added?,
+            }
+        }
+        Ok(())
+    }
+
+    fn add_exemplar(
+        &mut self,
+        adding: &mut Adding<'_>,
+        slot: u16,
+        time: i64,
+        exemplar: Exemplar<'_>,
+    ) -> Result<(), Full> {
+        let Ok(labels) = adding.identity.exemplar(exemplar.labels) else {
+            self.tally.large_exemplars += 1;
+            return Ok(());
+        };
+        let point = ExemplarPoint {
+            bits: exemplar.value,
+            unix_ms: exemplar.unix_ms.unwrap_or(time),
+        };
+        let waiting = self.waiting();
+        let added = self.keep_exemplar(point, labels).and_then(|(range, bytes)| {
+            self.fits(self.grouped_bytes + bytes)?;
+            let time = self.entries.last().map_or(0, Entry::time_index);
+            self.entries
+                .push(Entry::new(&Content::Exemplar(range), slot, time, 0))?;
+            self.grouped_bytes += bytes;
+            self.counts.exemplars += 1;
+            Ok(())
+        });
+        if added.is_err() {
+            self.wait_again(waiting);
+        }
+        added
+    }
+
+    const fn waiting(&self) -> Waiting {
+        Waiting {
+            counts: self.counts,
+            carried: self.carried,
+            late_strings: self.late_strings,
+            late_bytes: self.late_bytes,
+        }
+    }
+
+    const fn wait_again(&mut self, to: Waiting) {
+        self.counts = to.counts;
+        self.carried = to.carried;
+        self.late_strings = to.late_strings;
+        self.late_bytes = to.late_bytes;
+    }
+
     fn fits(&self, grouped_bytes: usize) -> Result<(), Full> {
         let limit = self.body.len();
-        if self.symbol_bytes() + grouped_bytes > limit {
+        if self.symbol_bytes() + self.late_bytes + grouped_bytes + self.carried > limit {
             return Err(Full { limit });
         }
         Ok(())
@@ -244,7 +403,8 @@ impl Batch {
             },
         };
         let mark = self.dictionary.mark();
-        self.dictionary.use_slot(number, kind, self.protocol);
+        self.dictionary
+            .use_slot(number, (adding.frame.target, kind), self.protocol);
         if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent) {
             let bytes = layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
             if let Err(full) = self.fits(self.grouped_bytes + bytes) {
@@ -325,6 +485,7 @@ impl Batch {
             times: self.times.len(),
             starts: self.starts.len(),
             grouped_bytes: self.grouped_bytes,
+            waiting: self.waiting(),
             tally: self.tally,
             min_time: self.min_time,
             max_time: self.max_time,
@@ -337,6 +498,7 @@ impl Batch {
         self.times.truncate(to.times);
         self.starts.truncate(to.starts);
         self.grouped_bytes = to.grouped_bytes;
+        self.wait_again(to.waiting);
         self.tally = to.tally;
         self.min_time = to.min_time;
         self.max_time = to.max_time;
@@ -353,6 +515,28 @@ struct Adding<'a> {
     time: i64,
     oldest: i64,
     limit: usize,
+}
+
+impl Adding<'_> {
+    /// Whether `series` is that of a native histogram: one without the suffixes that the series of a classic one have. (Where
+    /// relabelling has hidden that, receivers take either marker for either.)
+    fn is_native(&self, series: SeriesRef) -> bool {
+        let suffixes = ["_bucket", "_count", "_sum", "_created", "_gcount", "_gsum"];
+        matches!(
+            self.catalogue.kind(series),
+            MetricType::Histogram | MetricType::GaugeHistogram
+        ) && self
+            .catalogue
+            .text(series)
+            .is_some_and(|text| !suffixes.iter().any(|suffix| text.name.ends_with(suffix)))
+    }
+}
+
+/// What one sample carries.
+struct Carries<'a, 'b> {
+    histogram: Option<&'b [u8]>,
+    start: Option<i64>,
+    exemplars: &'a mut dyn Iterator<Item = Exemplar<'b>>,
 }
 
 #[derive(Clone, Copy)]

@@ -13,6 +13,11 @@ const LIMITS: BatchLimits = BatchLimits {
     max_series: 1000,
     max_targets: 4,
     frame_samples: 1000,
+    extras_bytes: 0,
+    sends: Sends {
+        histograms: false,
+        exemplars: false,
+    },
 };
 
 const NO_BOUNDS: Bounds = Bounds {
@@ -481,6 +486,11 @@ fn the_memory_plan_is_what_is_allocated_at_most() {
         max_series: 1050,
         max_targets: 4,
         frame_samples: 1050,
+        extras_bytes: 0,
+        sends: Sends {
+            histograms: false,
+            exemplars: false,
+        },
     };
     let bytes = Batch::ram_bytes(reference);
     assert!((250_000..390_000).contains(&bytes), "{bytes}");

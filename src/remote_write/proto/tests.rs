@@ -116,7 +116,7 @@ fn write_v2(message: &Request) -> Bounded<u8> {
     }
     for series in &message.timeseries {
         let refs: Vec<u16> = series.labels_refs.iter().map(|&r| r as u16).collect();
-        let samples = series
+        let samples: usize = series
             .samples
             .iter()
             .map(|s| len_sample(s.bits, s.timestamp, s.start))
@@ -125,9 +125,13 @@ fn write_v2(message: &Request) -> Bounded<u8> {
             .metadata
             .as_ref()
             .map_or(MetricType::Unknown, |m| MetricType::from_byte(m.kind as u8));
-        begin_series_v2(&mut out, refs.into_iter(), samples, kind).expect("fits");
+        let metadata = SeriesMetadata {
+            kind,
+            ..SeriesMetadata::default()
+        };
+        begin_series_v2(&mut out, refs.into_iter(), samples + metadata.len()).expect("fits");
         write_samples(&mut out, &series.samples);
-        put_metadata(&mut out, kind).expect("fits");
+        metadata.put(&mut out).expect("fits");
     }
     out
 }
@@ -211,11 +215,15 @@ fn a_v2_request_byte_for_byte() {
         put_symbol(&mut out, symbol.as_bytes()).expect("fits");
     }
     let size = len_sample(STALE_NAN_BITS, 1_700_000_000_000, 0) + len_sample(1 << 63, -1, 5);
-    begin_series_v2(&mut out, [1, 2, 3, 4].into_iter(), size, MetricType::Gauge).expect("fits");
+    let gauge = SeriesMetadata {
+        kind: MetricType::Gauge,
+        ..SeriesMetadata::default()
+    };
+    begin_series_v2(&mut out, [1, 2, 3, 4].into_iter(), size + gauge.len()).expect("fits");
     put_sample(&mut out, STALE_NAN_BITS, 1_700_000_000_000, 0).expect("fits");
     put_sample(&mut out, 1 << 63, -1, 5).expect("fits");
-    put_metadata(&mut out, MetricType::Gauge).expect("fits");
-    begin_series_v2(&mut out, [300, 2].into_iter(), 0, MetricType::Unknown).expect("fits");
+    gauge.put(&mut out).expect("fits");
+    begin_series_v2(&mut out, [300, 2].into_iter(), 0).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01a\x22\x01b");
     expected.extend(b"\x2a\x34\x0a\x04\x01\x02\x03\x04"); // timeseries, 52 bytes; packed labels_refs

@@ -2,8 +2,8 @@
 
 use super::{ErrorKind, MAX_HOLD_MS, MIN_HOLD_MS, MessageChoice, Sender, Split, State};
 use crate::clock::{Instant, UnixMillis};
-use crate::remote_write::batch::Layout;
-use crate::remote_write::response::{Attempt, DropReason, Head, HoldReason, Protocol, Verdict, verdict};
+use crate::remote_write::batch::{Counts, Layout};
+use crate::remote_write::response::{Attempt, DropReason, Head, HoldReason, Protocol, Verdict, Written, verdict};
 
 impl Sender {
     /// Takes the answer to the request in flight; returns what it meant, for the log.
@@ -21,10 +21,9 @@ impl Sender {
             return Verdict::Accepted;
         }
         let verdict = verdict(head, &self.attempt(), wall);
-        let confirms = self.protocol == Protocol::V2 && head.samples_written().is_some();
+        let written = head.written().filter(|_| self.protocol == Protocol::V2);
         match verdict {
-            Verdict::Accepted => self.accepted(confirms, self.batch.samples() as u64),
-            Verdict::AcceptedPartly { written } => self.accepted(confirms, written.into()),
+            Verdict::Accepted | Verdict::AcceptedPartly { .. } => self.accepted(written),
             Verdict::Retry { after_ms } => {
                 if head.status >= 500 {
                     self.doubt();
@@ -84,7 +83,8 @@ impl Sender {
             confirmed: self.confirmed,
             unconfirmed: self.unconfirmed,
             retry_on_429: self.config.retry_on_429,
-            samples: u32::try_from(self.batch.samples()).unwrap_or(u32::MAX),
+            samples: u32::try_from(self.batch.counts().samples).unwrap_or(u32::MAX),
+            histograms: u32::try_from(self.batch.counts().histograms).unwrap_or(u32::MAX),
             single_frame: self.batch.frames() <= 1,
             in_doubt: self.place < self.doubt_until,
             may_split: self.split.is_none() && (self.layout == Layout::Grouped || self.refused_run > 0),
@@ -97,37 +97,47 @@ impl Sender {
     }
 
     fn retry_at(&mut self, at: Instant) {
-        self.counters.samples_retried += self.batch.samples() as u64;
+        self.counters.note_retry(self.batch.counts());
         self.attempts = self.attempts.saturating_add(1);
         self.state = State::Ready(at);
     }
 
-    fn accepted(&mut self, confirms: bool, written: u64) {
-        self.confirmed |= confirms;
+    /// `written`: what a 2.0 receiver says it has.
+    fn accepted(&mut self, written: Option<Written>) {
+        self.confirmed |= written.is_some();
         self.tentative = false;
         self.unconfirmed = 0;
         self.hold_ms = MIN_HOLD_MS;
-        let refused = (self.batch.samples() as u64).saturating_sub(written);
-        if refused == 0 && self.split.is_none() {
+        let sent = self.batch.counts();
+        let refused = written.map_or_else(Counts::default, |written| Counts {
+            samples: missing(sent.samples, written.samples),
+            histograms: missing(sent.histograms, written.histograms),
+            exemplars: missing(sent.exemplars, written.exemplars),
+        });
+        if refused.samples + refused.histograms == 0 && self.split.is_none() {
             self.refused_run = 0;
         }
-        self.counters.samples_accepted += written;
+        let accepted = self.batch.samples() - refused.samples - refused.histograms;
+        self.counters.samples_accepted += accepted as u64;
         self.batch.finish();
         self.count_refused(refused, self.place < self.doubt_until);
         self.complete();
     }
 
-    fn count_refused(&mut self, samples: u64, in_doubt: bool) {
+    fn count_refused(&mut self, refused: Counts, in_doubt: bool) {
+        let counters = &mut self.counters;
+        counters.exemplars.failed += if in_doubt { 0 } else { refused.exemplars as u64 };
         if in_doubt {
-            self.counters.samples_in_doubt += samples;
+            counters.samples_in_doubt += (refused.samples + refused.histograms) as u64;
         } else {
-            self.counters.samples_failed += samples;
+            counters.samples_failed += refused.samples as u64;
+            counters.histograms.failed += refused.histograms as u64;
         }
     }
 
     fn dropped(&mut self, reason: DropReason) {
         let in_doubt = reason == DropReason::AlreadyDelivered;
-        self.count_refused(self.batch.samples() as u64, in_doubt);
+        self.count_refused(self.batch.counts(), in_doubt);
         if !in_doubt {
             self.refused_run = self.refused_run.saturating_add(1);
             self.end_flush();
@@ -161,7 +171,7 @@ impl Sender {
 
     fn hold(&mut self, now: Instant, reason: HoldReason) {
         self.counters.holds += 1;
-        self.counters.samples_retried += self.batch.samples() as u64;
+        self.counters.note_retry(self.batch.counts());
         self.attempts = self.attempts.saturating_add(1);
         self.end_flush();
         if reason == HoldReason::Unconfirmed {
@@ -215,4 +225,9 @@ impl Sender {
             flush.ended = true;
         }
     }
+}
+
+/// What of `sent` items is not among the `written`.
+fn missing(sent: usize, written: u64) -> usize {
+    usize::try_from(written).map_or(0, |written| sent.saturating_sub(written))
 }

@@ -1,7 +1,7 @@
 //! What a sender counts, under the names Prometheus uses.
 
 use crate::clock::UnixMillis;
-use crate::remote_write::batch::Tally;
+use crate::remote_write::batch::{Counts, Tally};
 
 /// Totals since start. Field docs name the metric; all but the last two groups are `prometheus_remote_storage_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,10 @@ pub struct Counters {
     pub samples_failed: u64,
     /// `samples_retried_total`: in attempts that failed and are repeated.
     pub samples_retried: u64,
+    /// `histograms_*_total`: native histograms, likewise.
+    pub histograms: Totals,
+    /// `exemplars_*_total`: exemplars, likewise. Nobody asks for them again: they are as good as sent once their samples are.
+    pub exemplars: Totals,
     /// `samples_dropped_total`, all reasons but `in_doubt`.
     pub dropped: Tally,
     /// `bytes_total`: compressed bodies put on the wire.
@@ -21,7 +25,7 @@ pub struct Counters {
     /// `queue_highest_sent_timestamp_seconds`, in milliseconds: newest timestamp accepted or refused; 0 before any.
     pub highest_sent_timestamp_ms: i64,
 
-    /// `tidegate_remote_write_samples_accepted_total`: the receiver has them.
+    /// `tidegate_remote_write_samples_accepted_total`: the receiver has them, native histograms included.
     pub samples_accepted: u64,
     /// `tidegate_remote_write_samples_in_doubt_refused_total`: refused because, as far as anyone can tell, the receiver
     /// had them already.
@@ -41,7 +45,46 @@ pub struct Counters {
     pub fallbacks: u64,
 }
 
+/// How items other than samples fared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Put on the wire, every attempt counted.
+    pub sent: u64,
+    /// Refused for good, lost.
+    pub failed: u64,
+    /// In attempts that failed and are repeated.
+    pub retried: u64,
+}
+
 impl Counters {
+    /// An attempt with these goes out.
+    pub(super) const fn note_attempt(&mut self, counts: Counts) {
+        self.requests += 1;
+        self.samples += counts.samples as u64;
+        self.histograms.sent += counts.histograms as u64;
+        self.exemplars.sent += counts.exemplars as u64;
+    }
+
+    /// An attempt with these will be repeated.
+    pub(super) const fn note_retry(&mut self, counts: Counts) {
+        self.samples_retried += counts.samples as u64;
+        self.histograms.retried += counts.histograms as u64;
+        self.exemplars.retried += counts.exemplars as u64;
+    }
+
+    /// Samples lost for good: what the ring's ledger is to know of.
+    #[must_use]
+    pub const fn samples_lost(&self) -> u64 {
+        let dropped = &self.dropped;
+        self.samples_failed
+            + self.histograms.failed
+            + dropped.too_old
+            + dropped.clock_unknown
+            + dropped.too_large
+            + dropped.custom_buckets
+            + dropped.damaged_histograms
+    }
+
     pub(super) fn add_tally(&mut self, tally: &Tally) {
         let to = &mut self.dropped;
         to.too_old += tally.too_old;
@@ -50,6 +93,10 @@ impl Counters {
         to.clock_unknown += tally.clock_unknown;
         to.too_large += tally.too_large;
         to.held_back += tally.held_back;
+        to.custom_buckets += tally.custom_buckets;
+        to.unwanted_histograms += tally.unwanted_histograms;
+        to.damaged_histograms += tally.damaged_histograms;
+        to.large_exemplars += tally.large_exemplars;
     }
 
     pub(super) fn note_gathered(&mut self, range: Option<(UnixMillis, UnixMillis)>) {

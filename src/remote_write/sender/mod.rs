@@ -45,7 +45,7 @@ mod answer;
 mod config;
 mod counters;
 
-use super::batch::{Batch, Bounds, EMPTY_V2, Layout, Place, Stop};
+use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, Stop};
 use super::identity::Identity;
 use super::response::{HoldReason, Protocol};
 use crate::backoff::Backoff;
@@ -53,7 +53,7 @@ use crate::clock::{Instant, UnixMillis};
 use crate::frame::{Frame, FrameNo, FrameSource};
 
 pub use config::{Action, ErrorKind, MessageChoice, Request, SenderConfig};
-pub use counters::Counters;
+pub use counters::{Counters, Totals};
 
 /// Our clock may be this far ahead of the receiver's, milliseconds. Prometheus-type receivers refuse samples
 /// more than ten minutes in the future.
@@ -160,7 +160,7 @@ impl Sender {
         let place = Place::before(first);
         Self {
             batch: Batch::new(limits, config.seed),
-            frame: Frame::with_capacity(limits.frame_samples),
+            frame: Frame::with_extras(limits.frame_samples, limits.extras_bytes),
             identity,
             state: State::Gathering,
             layout: Layout::Live,
@@ -198,7 +198,8 @@ impl Sender {
         let sample_bytes = size_of::<crate::sample::Sample>()
             + size_of::<crate::frame::ExplicitTime>()
             + size_of::<crate::sample::SeriesRef>();
-        Batch::ram_bytes(limits) + limits.frame_samples * sample_bytes + crate::limits::MAX_SERIES_TEXT_BYTES
+        let frame = limits.frame_samples * sample_bytes + limits.extras_bytes;
+        Batch::ram_bytes(limits) + frame + crate::limits::MAX_SERIES_TEXT_BYTES
     }
 
     /// Memory for a frame: what is in it means nothing between two calls of [`Sender::poll`].
@@ -218,10 +219,10 @@ impl Sender {
         &self.counters
     }
 
-    /// Samples gathered and not yet acknowledged.
+    /// What is gathered and not yet acknowledged.
     #[must_use]
-    pub fn samples_pending(&self) -> usize {
-        self.batch.samples()
+    pub const fn pending(&self) -> Counts {
+        self.batch.counts()
     }
 
     /// Message spoken at present; worth remembering while the process lives.
@@ -494,8 +495,7 @@ impl Sender {
         }
         self.not_before = Instant(0);
         self.state = State::InFlight;
-        self.counters.requests += 1;
-        self.counters.samples += self.batch.samples() as u64;
+        self.counters.note_attempt(self.batch.counts());
         Action::Send
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends, UnknownTime};
 use crate::remote_write::response::{DropReason, Head, Verdict};
 use crate::remote_write::testkit::{Frames, Scrape, decode};
 use alloc::string::String;
@@ -18,6 +18,11 @@ fn config() -> SenderConfig {
             max_series: 200,
             max_targets: 4,
             frame_samples: 300,
+            extras_bytes: 0,
+            sends: Sends {
+                histograms: false,
+                exemplars: false,
+            },
         },
         max_samples_per_send: 100,
         backlog_samples_per_send: 100,

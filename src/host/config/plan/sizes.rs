@@ -2,7 +2,7 @@
 
 use crate::host::config::{Config, MetadataSize, ProtobufMessage, RemoteWrite, ScrapeConfig, Targets};
 use crate::limits::{MAX_LINE_BYTES, MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
-use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES};
+use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends};
 use crate::scrape::SessionSize;
 use crate::value::codec::CodecId;
 
@@ -144,13 +144,21 @@ impl Sizes {
             max_series: self.max_series,
             max_targets: self.max_targets,
             frame_samples: self.frame_samples,
+            extras_bytes: self.extras_bytes,
+            sends: Sends {
+                histograms: remote.send_native_histograms,
+                exemplars: remote.send_exemplars,
+            },
         }
     }
 }
 
 /// What the samples of one frame may carry: something only where a remote asks for it.
 fn extras_bytes(config: &Config, frame_samples: usize) -> usize {
-    let wanted = config.remote_write.iter().any(|remote| remote.send_exemplars);
+    let wanted = config
+        .remote_write
+        .iter()
+        .any(|remote| remote.send_exemplars || remote.send_native_histograms);
     let limit =
         usize::try_from(config.tidegate.ring.segment_size.bytes / EXTRAS_SHARE_OF_SEGMENT).unwrap_or(usize::MAX);
     match wanted {

@@ -17,7 +17,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 20] = [
+const FAMILIES: [Family; 28] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -46,7 +46,55 @@ const FAMILIES: [Family; 20] = [
         "prometheus_remote_storage_samples_pending",
         Kind::Gauge,
         "Samples gathered and not acknowledged.",
-        |r| r.sender.samples_pending() as u64,
+        |r| r.sender.pending().samples as u64,
+    ),
+    (
+        "prometheus_remote_storage_histograms_total",
+        Kind::Counter,
+        "Native histograms put on the wire, every attempt counted.",
+        |r| r.sender.counters().histograms.sent,
+    ),
+    (
+        "prometheus_remote_storage_histograms_failed_total",
+        Kind::Counter,
+        "Native histograms refused for good: lost.",
+        |r| r.sender.counters().histograms.failed,
+    ),
+    (
+        "prometheus_remote_storage_histograms_retried_total",
+        Kind::Counter,
+        "Native histograms in attempts that are repeated.",
+        |r| r.sender.counters().histograms.retried,
+    ),
+    (
+        "prometheus_remote_storage_histograms_pending",
+        Kind::Gauge,
+        "Native histograms gathered and not acknowledged.",
+        |r| r.sender.pending().histograms as u64,
+    ),
+    (
+        "prometheus_remote_storage_exemplars_total",
+        Kind::Counter,
+        "Exemplars put on the wire, every attempt counted.",
+        |r| r.sender.counters().exemplars.sent,
+    ),
+    (
+        "prometheus_remote_storage_exemplars_failed_total",
+        Kind::Counter,
+        "Exemplars refused for good: lost.",
+        |r| r.sender.counters().exemplars.failed,
+    ),
+    (
+        "prometheus_remote_storage_exemplars_retried_total",
+        Kind::Counter,
+        "Exemplars in attempts that are repeated.",
+        |r| r.sender.counters().exemplars.retried,
+    ),
+    (
+        "prometheus_remote_storage_exemplars_pending",
+        Kind::Gauge,
+        "Exemplars gathered and not acknowledged.",
+        |r| r.sender.pending().exemplars as u64,
     ),
     (
         "prometheus_remote_storage_max_samples_per_send",
@@ -196,6 +244,30 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
         ] {
             with(out, &remote, ("reason", &reason), value)?;
         }
+    }
+    out.family(
+        "prometheus_remote_storage_histograms_dropped_total",
+        Kind::Counter,
+        "Native histograms not sent, by reason.",
+    )?;
+    for remote in all() {
+        let dropped = &remote.sender.counters().dropped;
+        for (reason, value) in [
+            ("nhcb_in_rw1_not_supported", dropped.custom_buckets),
+            ("send_native_histograms_off", dropped.unwanted_histograms),
+            ("damaged", dropped.damaged_histograms),
+        ] {
+            with(out, &remote, ("reason", &reason), value)?;
+        }
+    }
+    out.family(
+        "prometheus_remote_storage_exemplars_dropped_total",
+        Kind::Counter,
+        "Exemplars not sent, by reason.",
+    )?;
+    for remote in all() {
+        let dropped = &remote.sender.counters().dropped;
+        with(out, &remote, ("reason", &"too_large"), dropped.large_exemplars)?;
     }
     out.family(
         "tidegate_remote_write_wire_bytes_total",

@@ -1,6 +1,6 @@
 use super::*;
 use crate::frame::FrameNo;
-use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Stop, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Sends, Stop, UnknownTime};
 use crate::remote_write::identity::Identity;
 use crate::remote_write::testkit::{Frames, Scrape, Sent, decode, label};
 use crate::value;
@@ -12,6 +12,11 @@ const LIMITS: BatchLimits = BatchLimits {
     max_series: 20,
     max_targets: 2,
     frame_samples: 1000,
+    extras_bytes: 0,
+    sends: Sends {
+        histograms: false,
+        exemplars: false,
+    },
 };
 
 const ALL: Bounds = Bounds {
