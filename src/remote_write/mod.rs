@@ -60,4 +60,6 @@ impl core::fmt::Display for OutputTooSmall {
 impl core::error::Error for OutputTooSmall {}
 
 #[cfg(test)]
+mod declared;
+#[cfg(test)]
 mod testkit;

@@ -21,6 +21,8 @@ pub struct Scrape {
     /// Position and time.
     pub explicit: Vec<(u16, i64)>,
     pub stale: Vec<u16>,
+    /// What the samples carry, as on flash.
+    pub extras: Vec<u8>,
     pub notes: Notes,
 }
 
@@ -34,6 +36,7 @@ impl Scrape {
             samples: samples.to_vec(),
             explicit: Vec::new(),
             stale: Vec::new(),
+            extras: Vec::new(),
             notes: Notes::default(),
         }
     }
@@ -67,6 +70,8 @@ impl Scrape {
         for &series in &self.stale {
             frame.stale.push(SeriesRef(series)).expect("test frame fits");
         }
+        let taken = frame.extras.set_bytes(&self.extras);
+        taken.expect("test frame fits").expect("they are extras");
     }
 }
 

@@ -260,3 +260,6 @@ impl Batch {
         Ok((range, bytes))
     }
 }
+
+#[cfg(test)]
+mod tests;

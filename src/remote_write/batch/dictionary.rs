@@ -54,10 +54,6 @@ pub struct Slot {
     refs: u8,
     /// Type, for the metadata of a 2.0 request.
     pub kind: MetricType,
-    /// False: not sent to this remote.
-    pub is_sent: bool,
-    /// Part of the batch at hand.
-    pub is_used: bool,
     /// What the batch at hand has of it: floats or native histograms, never both.
     pub holds: Holds,
     /// Whose it is.
@@ -66,11 +62,24 @@ pub struct Slot {
     pub origin: Origin,
 }
 
+impl Slot {
+    /// False: not sent to this remote, it has no labels.
+    pub const fn is_sent(&self) -> bool {
+        self.refs > 0
+    }
+
+    fn is_used(&self) -> bool {
+        self.holds != Holds::Unused
+    }
+}
+
 /// What a batch has of a series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Holds {
-    /// Nothing yet.
+    /// It is not part of the batch.
     #[default]
+    Unused,
+    /// Nothing yet.
     Nothing,
     /// Samples.
     Floats,
@@ -176,7 +185,7 @@ impl Dictionary {
     /// The slot that `key` has in the batch at hand, without a check.
     pub fn find_used(&self, key: usize) -> Option<u16> {
         let &number = self.slot_of_key.get(key)?;
-        self.slot(number).filter(|slot| slot.is_used).map(|_| number)
+        self.slot(number).filter(|slot| slot.is_used()).map(|_| number)
     }
 
     /// The slot of `key`, if it was made from texts with this check value.
@@ -244,7 +253,6 @@ impl Dictionary {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             return;
         };
-        slot.is_used = true;
         slot.kind = kind;
         slot.target = target;
         slot.holds = Holds::Nothing;
@@ -270,7 +278,7 @@ impl Dictionary {
     pub fn undo(&mut self, mark: Mark) {
         for &number in self.used.get(mark.slots..).unwrap_or_default() {
             if let Some(slot) = self.slots.get_mut(usize::from(number)) {
-                slot.is_used = false;
+                slot.holds = Holds::Unused;
             }
         }
         self.used.truncate(mark.slots);
@@ -283,7 +291,6 @@ impl Dictionary {
     /// [`Full`]; the dictionary will be emptied before the next batch.
     pub fn insert(&mut self, key: usize, check: u32, labels: Option<&Labels>) -> Result<u16, Full> {
         let mut adding = self.begin_slot(check);
-        adding.is_sent = labels.is_some();
         for label in labels.into_iter().flat_map(Labels::iter) {
             let added = self.add_label(&mut adding, label.name, label.value);
             self.crowded_if_full(added)?;
@@ -361,9 +368,7 @@ impl Dictionary {
             check,
             refs: 0,
             kind: MetricType::Unknown,
-            is_sent: true,
-            is_used: false,
-            holds: Holds::Nothing,
+            holds: Holds::Unused,
             target: TargetRef(0),
             origin: Origin::default(),
         }

@@ -226,7 +226,7 @@ impl Batch {
         let Some(holds) = self
             .dictionary
             .slot(slot_number)
-            .filter(|slot| slot.is_sent)
+            .filter(|slot| slot.is_sent())
             .map(|s| s.holds)
         else {
             self.tally.dropped_series += 1;
@@ -405,7 +405,7 @@ impl Batch {
         let mark = self.dictionary.mark();
         self.dictionary
             .use_slot(number, (adding.frame.target, kind), self.protocol);
-        if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent) {
+        if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent()) {
             let bytes = layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
             if let Err(full) = self.fits(self.grouped_bytes + bytes) {
                 self.dictionary.undo(mark);

@@ -38,7 +38,7 @@ impl Bench {
     fn new(limits: BatchLimits) -> Self {
         Self {
             batch: Batch::new(limits, 1),
-            frame: Frame::with_capacity(limits.frame_samples),
+            frame: Frame::with_extras(limits.frame_samples, limits.extras_bytes),
             identity: Identity::new(&[], crate::relabel::Relabel::default()),
         }
     }

@@ -5,71 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use prost::Message;
 
-/// The messages as the upstream .proto files declare them, by field number; nothing of the writer is used here.
-mod declared {
-    use alloc::string::String;
-    use alloc::vec::Vec;
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub timeseries: Vec<TimeSeries>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Label {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(string, tag = "2")]
-        pub value: String,
-    }
-
-    /// The value is declared as `fixed64`: the same wire type as `double`, but bits compare exactly.
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Sample {
-        #[prost(fixed64, tag = "1")]
-        pub bits: u64,
-        #[prost(int64, tag = "2")]
-        pub timestamp: i64,
-        /// 2.0 only.
-        #[prost(int64, tag = "3")]
-        pub start: i64,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Request {
-        #[prost(string, repeated, tag = "4")]
-        pub symbols: Vec<String>,
-        #[prost(message, repeated, tag = "5")]
-        pub timeseries: Vec<TimeSeriesV2>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct TimeSeriesV2 {
-        #[prost(uint32, repeated, tag = "1")]
-        pub labels_refs: Vec<u32>,
-        #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<Sample>,
-        #[prost(message, optional, tag = "5")]
-        pub metadata: Option<Metadata>,
-    }
-
-    #[derive(Clone, PartialEq, prost::Message)]
-    pub struct Metadata {
-        #[prost(int32, tag = "1")]
-        pub kind: i32,
-    }
-}
-
-use declared::{Label, Metadata, Request, Sample, TimeSeries, TimeSeriesV2, WriteRequest};
+use crate::remote_write::declared::{Label, Metadata, Request, Sample, TimeSeries, TimeSeriesV2, WriteRequest};
 
 fn buffer() -> Bounded<u8> {
     Bounded::with_capacity(1 << 20)
@@ -250,8 +186,10 @@ fn v1_is_what_the_declared_message_says() {
                         })
                         .collect(),
                     samples: random_samples(&mut rng, Protocol::V1),
+                    ..TimeSeries::default()
                 })
                 .collect(),
+            ..WriteRequest::default()
         };
         let out = write_v1(&message);
         assert_eq!(WriteRequest::decode(&out[..]), Ok(message.clone()));
@@ -280,7 +218,11 @@ fn v2_is_what_the_declared_message_says() {
                         .map(|_| rng.u32(0..symbols.len() as u32))
                         .collect(),
                     samples: random_samples(&mut rng, Protocol::V2),
-                    metadata: rng.bool().then(|| Metadata { kind: rng.i32(1..8) }),
+                    metadata: rng.bool().then(|| Metadata {
+                        kind: rng.i32(1..8),
+                        ..Metadata::default()
+                    }),
+                    ..TimeSeriesV2::default()
                 })
                 .collect(),
             symbols,
@@ -351,7 +293,8 @@ fn reader_survives_any_damage() {
             TimeSeriesV2 {
                 labels_refs: alloc::vec![1, 2, 3, 4],
                 samples: alloc::vec![Sample { bits: 1 << 62, timestamp: 1_700_000_000_000, start: 1_600_000_000_000 }],
-                metadata: Some(Metadata { kind: 1 }),
+                metadata: Some(Metadata { kind: 1, ..Metadata::default() }),
+                ..TimeSeriesV2::default()
             };
             3
         ],
