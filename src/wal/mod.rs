@@ -344,7 +344,7 @@ impl<S: Storage> Ring<S> {
             .iter()
             .map(|&(first, end)| end.min(to.0).saturating_sub(first.max(from.0)))
             .sum();
-        let frames = (to.0 - from.0).saturating_sub(known);
+        let frames = without_left_out((to.0 - from.0).saturating_sub(known));
         self.missing_to = to;
         if frames > 0 {
             let samples = frames.saturating_mul(self.samples_per_frame());
@@ -464,6 +464,12 @@ impl<S: Storage> Ring<S> {
             + scratch
             + geometry.slots as usize * size_of::<slots::Slot>()
     }
+}
+
+/// Of `numbers` missing in a row, those that were frames: a gap this long holds the numbers that a mount left out, and the START
+/// that would have told them apart is lost with the frames.
+const fn without_left_out(numbers: u64) -> u64 {
+    numbers % FRAME_NO_SKIP
 }
 
 /// Text bytes of a reader's catalogue: within a segment it may hold texts the writer has long freed.

@@ -341,7 +341,11 @@ impl<S: Storage> Ring<S> {
         if !usable && let Some(newest) = newest {
             spare.index.scan(&mut self.flash, newest.slot, &mut spare.stream.block);
             epoch = epoch.max(spare.index.epoch());
-            ack = ack.or(spare.index.newest_ack());
+            // What is left of a head without header may be older than the segment before it.
+            ack = match (ack, spare.index.newest_ack()) {
+                (Some(one), Some(other)) if other.wrapping_sub(one) as i32 > 0 => Some(other),
+                (one, other) => one.or(other),
+            };
         }
         spare.stream.rewind();
         self.epoch = epoch.wrapping_add(1);
@@ -367,7 +371,11 @@ impl<S: Storage> Ring<S> {
                 slot,
                 index,
                 offset: 0,
-                dictionary: if kept { scan.dictionary.count } else { 0 },
+                dictionary: if kept {
+                    scan.dictionary.count
+                } else {
+                    DictionaryCheck::first_count(self.epoch)
+                },
                 opening: Opening::Resume { anew: !kept },
                 dictionary_done: true,
                 has_frames: true,

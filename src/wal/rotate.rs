@@ -8,10 +8,10 @@ use super::counters::{Loss, Reason};
 use super::format::{EraseHeader, Medium};
 use super::frame_coding::Tally;
 use super::record::{self, Clock, Start, kind};
-use super::segment::Item;
+use super::segment::{DictionaryCheck, Item};
 use super::slots::{Slot, State};
 use super::storage::Storage;
-use super::{DEGRADED_LAP_MS, Ring, boot_key};
+use super::{DEGRADED_LAP_MS, Ring, boot_key, without_left_out};
 use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
 
@@ -154,6 +154,8 @@ impl<S: Storage> Ring<S> {
         spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
         spare.stream.rewind();
         let mut tally = Tally::default();
+        // What a reader could not name it has counted as missing.
+        let mut dictionary = DictionaryCheck::default();
         while info.state == State::Segment && spare.index.seq == info.seq as u32 {
             match spare
                 .stream
@@ -163,9 +165,13 @@ impl<S: Storage> Ring<S> {
                     if let Ok(start) = record::parse::<Start>(&self.scratch.record[..len]) {
                         self.boots
                             .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
-                        missing += start.prior.saturating_sub(expected.0.max(counted));
+                        missing += without_left_out(start.prior.saturating_sub(expected.0.max(counted)));
                         expected = expected.max(FrameNo(start.frame_no));
-                        tally.start(&start);
+                        if dictionary.broken {
+                            tally.forget();
+                        } else {
+                            tally.start(&start);
+                        }
                     }
                 }
                 Item::Record { kind: kind::CLOCK, len } => {
@@ -182,12 +188,23 @@ impl<S: Storage> Ring<S> {
                         expected = FrameNo(frame.number.0 + 1);
                     }
                 }
-                Item::Record { .. } | Item::Restart { .. } => {}
+                Item::Record {
+                    kind: kind::TARGET | kind::DICT,
+                    ..
+                } => dictionary.record(),
+                Item::Restart {
+                    flags,
+                    dictionary: count,
+                } => {
+                    dictionary.restart(flags, count);
+                    tally.forget();
+                }
+                Item::Record { .. } => {}
                 Item::TooLarge { .. } => tally.forget(),
                 Item::End => break,
             }
         }
-        missing += end_prior.0.saturating_sub(expected.0.max(counted));
+        missing += without_left_out(end_prior.0.saturating_sub(expected.0.max(counted)));
         loss.frames += missing;
         loss.samples += missing.saturating_mul(average);
         if loss.frames > 0 {

@@ -417,10 +417,17 @@ pub(crate) enum Dictionary {
 }
 
 impl DictionaryCheck {
+    /// Where a dictionary that `epoch` begins within a segment counts from: away from the counts of those before it, so that
+    /// its definitions, if they are lost, are not taken for as many of an older one.
+    pub(crate) const fn first_count(epoch: u32) -> u16 {
+        // Multiples of the golden section of 2^16 keep their distance from each other; a segment begins at 0.
+        (epoch as u16).wrapping_mul(0x9e37) | 0x80
+    }
+
     /// Takes note of a restart.
     pub(crate) fn restart(&mut self, flags: u8, count: u16) -> Dictionary {
-        if flags & (flag::FIRST | flag::NEW_DICTIONARY) != 0 && count == 0 {
-            *self = Self::default();
+        if flags & (flag::FIRST | flag::NEW_DICTIONARY) != 0 {
+            *self = Self { count, broken: false };
             return Dictionary::Anew;
         }
         self.broken |= self.count != count;
@@ -609,5 +616,21 @@ mod tests {
         assert!(check.broken);
         assert_eq!(check.restart(RESUME | flag::NEW_DICTIONARY, 0), Dictionary::Anew);
         assert!(!check.broken);
+    }
+
+    #[test]
+    fn as_many_definitions_of_another_dictionary_do_not_pass_for_those_that_are_lost() {
+        for epoch in 2..60 {
+            let mut check = DictionaryCheck::default();
+            check.restart(flag::FIRST, 0);
+            (0..3).for_each(|_| check.record());
+            // The block with NEWDICT and three definitions did not land, the frames behind it did.
+            check.restart(SYNC, DictionaryCheck::first_count(epoch) + 3);
+            assert!(check.broken, "epoch {epoch}");
+            for other in 1..epoch {
+                let (one, two) = (DictionaryCheck::first_count(other), DictionaryCheck::first_count(epoch));
+                assert!(one.abs_diff(two) > 100, "epochs {other} and {epoch}");
+            }
+        }
     }
 }

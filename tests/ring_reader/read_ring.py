@@ -749,9 +749,9 @@ class Segment:
                     self.dictionary_ok = False
 
     def restart(self, block):
-        if block.flags & (FIRST | NEWDICT) and block.dictionary == 0:
+        if block.flags & (FIRST | NEWDICT):
             self.dictionary_ok = True
-            self.defined = 0
+            self.defined = block.dictionary
             self.targets, self.series = {}, {}
         elif block.dictionary != self.defined & 0xFFFF:
             self.dictionary_ok = False
