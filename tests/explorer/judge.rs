@@ -1,0 +1,327 @@
+//! The oracle: mounts an image, holds it against what is known, goes on with it.
+
+use super::Explorer;
+use super::device::Device;
+use super::known::{Known, Told, lost};
+use super::world::{World, config, print};
+use tidegate::clock::{Instant, UnixMillis};
+use tidegate::frame::{FrameNo, FrameSource, Next};
+use tidegate::wal::{AppendError, Boot, ClockSource, Commit, CommitError, CommitStep, Reason, Ring};
+
+/// Wall time is boot time and this, in every boot that knows it.
+pub const EPOCH_MS: i64 = 1_700_000_000_000;
+
+pub fn boot(number: u8, now: u64, knows: bool) -> Boot {
+    Boot {
+        id: [number; 16],
+        now: Instant(now),
+        wall: knows.then(|| (UnixMillis(EPOCH_MS + now as i64), ClockSource::Synchronised)),
+        error_ms: 5,
+    }
+}
+
+impl Explorer {
+    /// Mounts; the number of reads is bounded by the geometry.
+    pub(super) fn mount(&mut self, mut device: Device, world: &mut World, boot: Boot) -> Ring<Device> {
+        let geometry = self.setup.geometry;
+        device.reads = 0;
+        let mounted = Ring::mount(device, config(&self.setup), boot, &mut world.catalogue);
+        let ring = match mounted {
+            Ok((ring, _)) => ring,
+            Err(error) => self.fail(format_args!("mount: {error}")),
+        };
+        let reads = ring.storage().reads;
+        let most = 8 * u64::from(geometry.slots) + 8 * u64::from(geometry.blocks_per_slot);
+        if reads > most {
+            self.fail(format_args!("{reads} reads to mount, more than {most}"));
+        }
+        ring
+    }
+
+    /// Mounts an image, judges it, goes on with it over another mount (or `depth` more cuts); gives the medium back.
+    pub(super) fn judge(&mut self, device: Device, known: &Known, depth: u32, now: u64) -> Device {
+        let mut world = self.worlds.pop().unwrap_or_else(|| World::new(0));
+        world.rng = fastrand::Rng::with_seed(self.rng.u64(..));
+        world.now = now + 10_000;
+        let level = 100 + 4 * depth as u8;
+        let first = boot(level, world.now, true);
+        let mut ring = self.examine(device, &mut world, known, first);
+        let mut after = self.knowns.pop().unwrap_or_default();
+        after.clone_from(known);
+        self.survive(&mut after, &ring);
+        world.adopt();
+        let from = ring.next_frame().0;
+        for _ in 0..1 + self.rng.usize(0..2) {
+            self.append(&mut ring, &mut world, &mut after);
+        }
+        if self.rng.u8(0..4) == 0 {
+            let remote = self.rng.usize(0..self.setup.remotes.into());
+            let end = after.durable_end();
+            self.acknowledge(&mut ring, &mut after, remote, end);
+        }
+        self.commit(&mut ring, &mut world, &mut after, from, depth);
+        let device = ring.into_storage();
+        let mut image = self.device();
+        device.crash_into(&[], 1, &mut image);
+        self.devices.push(device);
+        let second = boot(level + 1, world.now + 5_000, true);
+        let ring = self.examine(image, &mut world, &after, second);
+        self.worlds.push(world);
+        self.knowns.push(after);
+        ring.into_storage()
+    }
+
+    /// What is left after a cut is what the ring now stands on.
+    pub(super) fn survive(&mut self, known: &mut Known, ring: &Ring<Device>) {
+        let acked = [ring.acknowledged(0).0, ring.acknowledged(1).0];
+        let holding = self.setup.holding();
+        if self.lax {
+            // Rot may have taken any of them, and their count with them.
+            for told in &mut known.frames {
+                told.owed = false;
+                told.durable = false;
+                told.may = true;
+            }
+        }
+        known.survive(&self.present, acked, holding);
+        known.mounted(ring.counters());
+    }
+
+    /// Mounts an image and holds it against what is known; the numbers found are in `self.present`.
+    pub(super) fn examine(&mut self, device: Device, world: &mut World, known: &Known, boot: Boot) -> Ring<Device> {
+        self.states += 1;
+        self.sketch.note(device.content());
+        let mut ring = self.mount(device, world, boot);
+        self.check(&mut ring, world, known);
+        ring
+    }
+
+    /// The oracle proper.
+    pub(super) fn check(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known) {
+        let holding = self.setup.holding();
+        self.present.clear();
+        let mut read_from = u64::MAX;
+        if std::env::var("DUMP").is_ok_and(|n| n == self.states.to_string()) {
+            dump(ring, known, &self.present);
+        }
+        for remote in 0..usize::from(self.setup.remotes) {
+            let ack = ring.acknowledged(remote).0;
+            if remote < holding {
+                read_from = read_from.min(ack);
+                if ack > known.acked[remote] {
+                    let given = known.acked[remote];
+                    self.fail(format_args!(
+                        "acknowledgement {ack} of remote {remote} was never given ({given})"
+                    ));
+                }
+                let durable = known.acked_durable[remote];
+                if ack < durable && !self.lax {
+                    self.fail(format_args!(
+                        "acknowledgement {ack} of remote {remote} is older than the durable {durable}"
+                    ));
+                }
+            }
+            let from = self.present.len();
+            self.read(ring, world, known, remote, ack);
+            if remote < holding && !self.lax {
+                self.check_durable(known, remote, from);
+            }
+        }
+        if holding > 1 {
+            self.present.sort_unstable();
+            self.present.dedup();
+        }
+        let (least, most) = known.losses(&self.present, read_from, holding);
+        let counted = lost(ring.counters());
+        if counted < least && !self.lax {
+            let losses = ring.counters().losses;
+            self.miscounts.0 += 1;
+            if self.counts {
+                self.fail(format_args!(
+                    "{counted} frames counted as lost, at least {least} are: {losses:?}"
+                ));
+            }
+        }
+        if counted > most && !self.lax {
+            let losses = ring.counters().losses;
+            self.miscounts.1 += 1;
+            if self.counts {
+                self.fail(format_args!(
+                    "{counted} frames counted as lost, at most {most} can be: {losses:?}"
+                ));
+            }
+        }
+    }
+
+    /// Reads all that `remote` has not acknowledged: known frames in rising order, nothing else.
+    fn read(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known, remote: usize, from: u64) {
+        let mut frame = std::mem::replace(&mut self.frame, tidegate::frame::Frame::with_capacity(0));
+        let mut at = known.frames.partition_point(|told| told.number < from);
+        let mut last = None;
+        let best_effort = remote >= self.setup.holding();
+        let mut source = ring.source(remote, &world.catalogue);
+        source.seek(FrameNo(from));
+        loop {
+            match source.next(&mut frame) {
+                Ok(Next::Boundary) => continue,
+                Ok(Next::End) => break,
+                Err(error) => self.fail(format_args!("read: {error}")),
+                Ok(Next::Frame) => {}
+            }
+            let number = frame.number.0;
+            if Some(number) <= last {
+                self.fail(format_args!("frame {number} after {last:?}"));
+            }
+            last = Some(number);
+            while known.frames.get(at).is_some_and(|told| told.number < number) {
+                at += 1;
+            }
+            let print = print(&frame, source.catalogue());
+            match known.frames.get(at) {
+                Some(told) if told.number == number && told.print == print => {
+                    if told.unix_ms.is_some() && frame.unix_ms.is_some() && told.unix_ms != frame.unix_ms {
+                        let (had, has) = (told.unix_ms, frame.unix_ms);
+                        self.fail(format_args!("frame {number} was at {had:?}, is at {has:?}"));
+                    }
+                }
+                told => {
+                    let told = told.copied();
+                    let names: Vec<_> = frame
+                        .samples
+                        .iter()
+                        .map(|sample| source.catalogue().text(sample.series))
+                        .collect();
+                    eprintln!("named {names:?} of {:?}", source.catalogue().target_body(frame.target));
+                    drop(source);
+                    if std::env::var_os("DUMP").is_some() {
+                        let present = std::mem::take(&mut self.present);
+                        dump(ring, known, &present);
+                    }
+                    self.fail(format_args!("frame {number} is invented: {frame:?}, not {told:?}"));
+                }
+            }
+            if !best_effort {
+                self.present.push(number);
+            }
+        }
+        self.frame = frame;
+    }
+
+    /// Every durable frame that `remote` needs is among those read, which begin at place `from`.
+    fn check_durable(&self, known: &Known, remote: usize, from: usize) {
+        let read = &self.present[from..];
+        let mut at = 0;
+        // What was acknowledged may have been overwritten by a block that would have said so and did not land.
+        let first = known.frames.partition_point(|told| told.number < known.acked[remote]);
+        for told in known.frames[first..].iter().filter(|told| told.durable && !told.owed) {
+            while read.get(at).is_some_and(|&number| number < told.number) {
+                at += 1;
+            }
+            if read.get(at) != Some(&told.number) {
+                let number = told.number;
+                self.fail(format_args!(
+                    "durable frame {number} is lost to remote {remote}: {read:?}"
+                ));
+            }
+        }
+    }
+
+    /// One scrape into the ring.
+    pub(super) fn append(&mut self, ring: &mut Ring<Device>, world: &mut World, known: &mut Known) {
+        world.scrape(ring.next_frame());
+        match ring.append(&world.frame, &mut world.catalogue) {
+            Ok(number) => known.append(Told {
+                number: number.0,
+                print: print(&world.frame, &world.catalogue),
+                unix_ms: ring.unix_ms(world.frame.time_ms),
+                durable: false,
+                owed: false,
+                may: false,
+            }),
+            Err(AppendError::StagingFull) => {}
+            Err(AppendError::Stopped) => known.refused += 1,
+            Err(error) => self.fail(format_args!("append: {error}")),
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, ring: &mut Ring<Device>, known: &mut Known, remote: usize, end: u64) {
+        let from = ring.acknowledged(remote).0;
+        let first = known.frames.partition_point(|told| told.number < from);
+        let last = known.frames.partition_point(|told| told.number < end).max(first);
+        let to = match self.rng.usize(first..=last) {
+            0 => from,
+            // Nothing beyond it was read: the first number that is not acknowledged.
+            at => from.max(known.frames[at - 1].number + 1),
+        };
+        ring.acknowledge(remote, FrameNo(to));
+        known.acked[remote] = known.acked[remote].max(ring.acknowledged(remote).0);
+    }
+
+    /// A whole commit, the power cut in every way before each sync if `depth` says so. `from`: the first frame that no
+    /// commit has covered.
+    pub(super) fn commit(
+        &mut self,
+        ring: &mut Ring<Device>,
+        world: &mut World,
+        known: &mut Known,
+        from: u64,
+        depth: u32,
+    ) {
+        let to = ring.next_frame().0;
+        let written_off = |ring: &Ring<Device>| {
+            let counters = ring.counters();
+            counters.loss(Reason::WriteError).frames + counters.loss(Reason::TooBig).frames
+        };
+        let (off, writes) = (written_off(ring), ring.storage().writes);
+        loop {
+            let step = ring.commit_step(&mut world.catalogue, Commit::All);
+            known.settle(ring);
+            match step {
+                Ok(CommitStep::Done) => break,
+                Ok(CommitStep::NeedSync) => {
+                    if depth > 0 {
+                        self.cut(ring.storage(), known, depth - 1, world.now);
+                    }
+                    let result = tidegate::wal::storage::Storage::sync(ring.storage_mut());
+                    ring.synced(result);
+                }
+                Err(CommitError::Full | CommitError::Degraded) => return,
+                Err(error) => self.fail(format_args!("commit: {error}")),
+            }
+        }
+        if written_off(ring) != off {
+            return;
+        }
+        known.synced(from, to);
+        if ring.storage().writes > writes {
+            for remote in 0..self.setup.holding() {
+                known.acked_durable[remote] = ring.acknowledged(remote).0.min(known.acked[remote]);
+            }
+        }
+        if depth > 0 {
+            self.cut(ring.storage(), known, depth - 1, world.now);
+        }
+    }
+}
+
+/// Shows an image and what is known of it.
+fn dump(ring: &mut Ring<Device>, known: &Known, present: &[u64]) {
+    use tidegate::wal::inspect::{Event, Inspector};
+    let stats = ring.stats();
+    let mut inspector = Inspector::open(ring.storage_mut(), None).expect("it was mounted");
+    let summary = inspector.survey(|slot, event| match event {
+        Event::Dict(_) | Event::Target(_) => {}
+        Event::Frame(frame) => eprintln!("slot {slot}:   frame {}", frame.number.0),
+        event => eprintln!("slot {slot}: {event:?}"),
+    });
+    eprintln!(
+        "{summary:?}\n{stats:?}\nread {present:?}\nacked {:?} {:?}",
+        known.acked, known.acked_durable
+    );
+    for told in &known.frames {
+        eprintln!(
+            "{} durable {} owed {} may {}",
+            told.number, told.durable, told.owed, told.may
+        );
+    }
+}

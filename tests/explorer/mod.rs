@@ -1,0 +1,216 @@
+//! The crash explorer: cuts the power at every write and erase of many workloads, in every way, and mounts again.
+//!
+//! A *state* is one image, after one choice of what became of each unsynced call, mounted and judged. The oracle, after every
+//! mount: it succeeds within a fixed number of reads; frames come in rising number, each as appended; every
+//! durable frame that is needed is there; every acknowledgement is one that was given, and not older than the last one synced;
+//! what is lost is counted, and not more than that; the ring takes writes, and keeps them over another mount. The device
+//! itself watches the rules of write-once media. Every failure names its seed.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod device;
+pub mod faults;
+mod judge;
+pub mod known;
+#[path = "../ring_support/mod.rs"]
+pub mod ring_support;
+mod run;
+pub mod sketch;
+pub mod world;
+
+use device::Device;
+use known::Known;
+use sketch::Sketch;
+use std::time::Instant;
+use tidegate::frame::Frame;
+use tidegate::value::codec::CodecId;
+use tidegate::wal::WhenFull;
+use tidegate::wal::format::{Geometry, Medium};
+use world::World;
+
+/// What a run is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub workload: Workload,
+    pub geometry: Geometry,
+    /// Bytes that the medium writes as one.
+    pub sector: usize,
+    pub codec: CodecId,
+    pub remotes: u8,
+    pub best_effort: bool,
+    pub when_full: WhenFull,
+    pub config_crc: u32,
+    pub staging_blocks: usize,
+}
+
+/// What happens in a run, mostly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Scrapes, commits, acknowledgements; TC1.
+    Steady,
+    /// The same with TC0.
+    Plain,
+    /// Series come and go: indices are used again.
+    Churn,
+    /// Nobody acknowledges: the ring laps.
+    Lap,
+    /// Two remotes, each with its own acknowledgement.
+    Two,
+    /// Two, of which one does not hold the tail.
+    BestEffort,
+    /// Boots that know the time late or never.
+    Clock,
+    /// A full ring that is told to stop.
+    Stop,
+    /// Many boots, orderly and not; configuration and codec change between them.
+    Boots,
+    /// Frames acknowledged before they are written, and losses reported from outside.
+    Memory,
+}
+
+impl Workload {
+    pub const ALL: [Self; 10] = [
+        Self::Steady,
+        Self::Plain,
+        Self::Churn,
+        Self::Lap,
+        Self::Two,
+        Self::BestEffort,
+        Self::Clock,
+        Self::Stop,
+        Self::Boots,
+        Self::Memory,
+    ];
+}
+
+/// Block bytes, blocks of a slot, slots, sector bytes.
+pub const SHAPES: [(u32, u32, u32, usize); 8] = [
+    (512, 8, 3, 512),
+    (256, 16, 3, 512),
+    (1024, 8, 3, 512),
+    (512, 8, 5, 512),
+    (4096, 8, 3, 512),
+    (512, 16, 4, 512),
+    (4096, 8, 4, 4096),
+    (8192, 8, 3, 4096),
+];
+
+impl Setup {
+    /// The `n`-th combination of workload, shape and medium; all of them within 160.
+    pub fn of(n: u64) -> Self {
+        let workload = Workload::ALL[n as usize % 10];
+        let medium = [Medium::Rewritable, Medium::WriteOnce][n as usize / 10 % 2];
+        Self::new(workload, n as usize / 20 % SHAPES.len(), medium)
+    }
+
+    pub fn new(workload: Workload, shape: usize, medium: Medium) -> Self {
+        let (block_bytes, blocks_per_slot, slots, sector) = SHAPES[shape];
+        Self {
+            workload,
+            geometry: Geometry {
+                block_bytes,
+                blocks_per_slot,
+                slots,
+                medium,
+            },
+            sector,
+            codec: if workload == Workload::Plain {
+                CodecId::Tc0
+            } else {
+                CodecId::Tc1
+            },
+            remotes: match workload {
+                Workload::Two | Workload::BestEffort => 2,
+                _ => 1,
+            },
+            best_effort: workload == Workload::BestEffort,
+            when_full: match workload {
+                Workload::Stop => WhenFull::Stop,
+                _ => WhenFull::DropOldest,
+            },
+            config_crc: 7,
+            staging_blocks: 6,
+        }
+    }
+
+    /// Remotes that hold the tail.
+    pub fn holding(&self) -> usize {
+        if self.best_effort { 1 } else { self.remotes.into() }
+    }
+}
+
+/// Explores one run after another; see the module documentation.
+pub struct Explorer {
+    pub setup: Setup,
+    pub seed: u64,
+    /// Cuts in a row.
+    pub depth: u32,
+    /// Images mounted and judged so far, and how many to stop at.
+    pub states: u64,
+    pub limit: u64,
+    pub deadline: Option<Instant>,
+    pub sketch: Sketch,
+    /// The medium did more than lose what was not synced: frames may be missing, never invented.
+    pub lax: bool,
+    /// Counts of losses are held to be exact.
+    pub counts: bool,
+    /// Mounts that counted too few and too many lost frames.
+    pub miscounts: (u64, u64),
+    rng: fastrand::Rng,
+    devices: Vec<Device>,
+    worlds: Vec<World>,
+    knowns: Vec<Known>,
+    present: Vec<u64>,
+    frame: Frame,
+    identity: u64,
+}
+
+impl Explorer {
+    pub fn new(setup: Setup, seed: u64, depth: u32) -> Self {
+        Self {
+            setup,
+            seed,
+            depth,
+            states: 0,
+            limit: u64::MAX,
+            deadline: None,
+            sketch: Sketch::default(),
+            lax: false,
+            counts: std::env::var_os("COUNTS").is_some(),
+            miscounts: (0, 0),
+            rng: fastrand::Rng::with_seed(seed),
+            devices: Vec::new(),
+            worlds: Vec::new(),
+            knowns: Vec::new(),
+            present: Vec::new(),
+            frame: Frame::with_capacity(world::MAX_SAMPLES),
+            identity: 1,
+        }
+    }
+
+    /// Goes on with another run.
+    pub fn again(&mut self, setup: Setup, seed: u64) {
+        (self.setup, self.seed) = (setup, seed);
+        self.rng = fastrand::Rng::with_seed(seed);
+    }
+
+    /// Enough was seen.
+    pub fn over(&self) -> bool {
+        self.states >= self.limit
+            || (self.states.is_multiple_of(64) && self.deadline.is_some_and(|at| Instant::now() > at))
+    }
+
+    /// A medium to copy an image to.
+    fn device(&mut self) -> Device {
+        self.devices.pop().unwrap_or_else(|| {
+            self.identity += 1;
+            Device::new(self.setup.geometry, self.setup.sector, self.identity)
+        })
+    }
+
+    fn fail(&self, what: std::fmt::Arguments<'_>) -> ! {
+        panic!(
+            "seed {} depth {} state {} ({:?} on {:?}): {what}",
+            self.seed, self.depth, self.states, self.setup.workload, self.setup.geometry
+        )
+    }
+}
