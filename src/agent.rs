@@ -10,6 +10,8 @@
 //! next_commit -> commit_step -> synced                 the ring's writes
 //! ```
 //!
+//! Targets come and go by [`Agent::retarget`].
+//!
 //! # Invariants
 //!
 //! - A finished scrape is in the ring before its session is used again, or is counted as lost with a reason.
@@ -21,6 +23,8 @@
 //! A medium that fails leaves an agent that scrapes and sends from memory (`degraded`). A full ring drops the
 //! oldest or stops, as configured. A remote that does not answer costs nothing but ring.
 
+mod places;
+
 use crate::catalogue::Catalogue;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::FrameNo;
@@ -28,12 +32,13 @@ use crate::metadata::Metadata;
 use crate::remote_write::response::{Head, Verdict};
 use crate::remote_write::sender::{Action, ErrorKind, Request, Sender};
 use crate::sample::TargetRef;
-use crate::scrape::{Due, HealthState, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
+use crate::scrape::{Due, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
 use crate::series::SeriesTable;
 use crate::wal::storage::{Storage, StorageFailure};
 use crate::wal::{AppendError, ClockSource, Commit, CommitError, CommitStep, LossReport, Reason, Ring};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use places::Places;
 
 /// What an agent is made of; every part is allocated already.
 pub struct Parts<S: Storage> {
@@ -70,7 +75,7 @@ pub enum Stored {
 
 /// Scrapes, keeps, drains.
 pub struct Agent<S: Storage> {
-    targets: Box<[Target]>,
+    places: Places,
     schedule: Schedule,
     table: SeriesTable,
     catalogue: Catalogue,
@@ -120,7 +125,7 @@ impl<S: Storage> Agent<S> {
         }
         let lost = senders.iter().map(|sender| sender.counters().samples_lost()).collect();
         Self {
-            targets,
+            places: Places::new(targets, schedule.capacity()),
             schedule,
             table,
             catalogue,
@@ -172,27 +177,28 @@ impl<S: Storage> Agent<S> {
 
     /// As [`Agent::due`], without the targets that [are stuck](Agent::is_stuck) unless `stuck_too`.
     pub fn due_of(&mut self, now: Instant, stuck_too: bool) -> Option<Due> {
-        let (targets, reports) = (&self.targets, &self.reports);
-        self.schedule.due_of(now, |t| stuck_too || !stuck(targets, reports, t))
+        let (places, reports) = (&self.places, &self.reports);
+        self.schedule.due_of(now, |t| stuck_too || !places.is_stuck(reports, t))
     }
 
-    /// Whether the target's last scrape failed after half its timeout or more: it hung, and probably will again.
+    /// Whether the target's last scrape failed after half its timeout or more, or has given way to others: it hung, and probably will
+    /// again.
     #[must_use]
     pub fn is_stuck(&self, target: TargetRef) -> bool {
-        stuck(&self.targets, &self.reports, target)
+        self.places.is_stuck(&self.reports, target)
     }
 
     /// Starts the scrape in `session`.
     pub fn begin(&mut self, session: &mut Session, due: Due) {
         let wall = self.ring.unix_ms(due.time.0).map(UnixMillis);
-        if let Some(target) = self.targets.get(usize::from(due.target.0)) {
+        if let Some(target) = self.places.get(due.target) {
             session.begin(target, due.time, wall, &mut shared!(self));
         }
     }
 
     /// The response has begun, with this Content-Type.
     pub fn content_type(&self, session: &mut Session, header: Option<&[u8]>) {
-        if let Some(target) = self.targets.get(usize::from(session.target().0)) {
+        if let Some(target) = self.places.get(session.target()) {
             session.content_type(header, target);
         }
     }
@@ -202,13 +208,13 @@ impl<S: Storage> Agent<S> {
     /// # Errors
     /// The scrape has failed; the rest of the body is not needed.
     pub fn feed(&mut self, session: &mut Session, bytes: &[u8]) -> Result<(), ScrapeError> {
-        match self.targets.get(usize::from(session.target().0)) {
+        match self.places.get(session.target()) {
             Some(target) => session.feed(bytes, target, &mut shared!(self)),
             None => Ok(()),
         }
     }
 
-    /// Ends the scrape and stores its frame.
+    /// Ends the scrape and stores its frame. After [`Outcome::Removed`] the target is no more.
     pub fn finish(
         &mut self,
         session: &mut Session,
@@ -217,7 +223,7 @@ impl<S: Storage> Agent<S> {
         now: Instant,
     ) -> Option<Stored> {
         let reference = session.target();
-        let target = self.targets.get(usize::from(reference.0))?;
+        let target = self.places.get(reference)?;
         session.finish(outcome, duration_100us, target, &mut shared!(self));
         let stored = self.store(session);
         let last = match stored {
@@ -225,7 +231,12 @@ impl<S: Storage> Agent<S> {
             Stored::Lost(_) => FrameNo(self.ring.next_frame().0.saturating_sub(1)),
         };
         session.settle(last, &mut shared!(self));
-        self.schedule.done(reference, now);
+        if matches!(outcome, Outcome::Removed) {
+            self.vacate(reference, last);
+        } else {
+            self.places.answered(reference);
+            self.schedule.done(reference, now);
+        }
         Some(stored)
     }
 
@@ -359,16 +370,15 @@ impl<S: Storage> Agent<S> {
         self.ring.close_with(&mut self.catalogue, spare)
     }
 
-    /// The targets, in the order of their references.
-    #[must_use]
-    pub fn targets(&self) -> &[Target] {
-        &self.targets
+    /// The targets, in the order of their references, without those that leave.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.places.iter()
     }
 
     /// The target with this reference.
     #[must_use]
     pub fn target(&self, reference: TargetRef) -> Option<&Target> {
-        self.targets.get(usize::from(reference.0))
+        self.places.get(reference)
     }
 
     /// How scrapes went.
@@ -410,14 +420,6 @@ impl<S: Storage> Agent<S> {
     pub const fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
-}
-
-fn stuck(targets: &[Target], reports: &Reports, reference: TargetRef) -> bool {
-    let (Some(target), Some(health)) = (targets.get(usize::from(reference.0)), reports.health(reference)) else {
-        return false;
-    };
-    // Tenths of a millisecond against milliseconds.
-    health.state == HealthState::Down && u64::from(health.duration_100us) >= u64::from(target.timeout_ms) * 5
 }
 
 /// Wall time minus boot time.

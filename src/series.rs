@@ -360,6 +360,48 @@ impl SeriesTable {
         left_out
     }
 
+    /// The running scrape of `t` is given up without a verdict: takes back what it brought. What was tracked before stays tracked.
+    pub fn abandon(&mut self, t: TargetRef, catalogue: &mut Catalogue) {
+        let Some(round) = self.running_round(t) else { return };
+        let target = &mut self.targets[usize::from(t.0)];
+        let (before, touched) = (target.round, target.seen > 0);
+        target.running = false;
+        if !touched {
+            return;
+        }
+        for (index, seen) in self.series.iter_mut().enumerate() {
+            if catalogue.target_of(SeriesRef(index as u16)) != Some(t) {
+                continue;
+            }
+            if seen.tracked & ROUND == round {
+                seen.tracked = if seen.tracked & FLAG != 0 { before } else { 0 };
+            }
+            if seen.mark == round {
+                seen.mark = 0;
+            }
+        }
+        self.take_back(t, round, catalogue);
+    }
+
+    /// The rules over the samples of `t` have changed: its texts mean nothing any more. Its series stay, tracked as they were, until a
+    /// scrape that succeeds shows which are left. Not while it is being scraped.
+    pub fn forget_texts(&mut self, t: TargetRef, catalogue: &mut Catalogue) {
+        let kept: alloc::vec::Vec<(usize, Seen)> = self.seen_of(t, catalogue).collect();
+        self.remove_where(|item, _| item.target == t, |_, _| {}, catalogue);
+        for (index, seen) in kept {
+            self.series[index] = Seen { texts: 0, ..seen };
+        }
+        if let Some(target) = self.targets.get_mut(usize::from(t.0)) {
+            target.settled = false;
+        }
+    }
+
+    fn seen_of(&self, t: TargetRef, catalogue: &Catalogue) -> impl Iterator<Item = (usize, Seen)> {
+        let all = self.series.iter().enumerate();
+        all.filter(move |(index, _)| catalogue.target_of(SeriesRef(*index as u16)) == Some(t))
+            .map(|(index, seen)| (index, *seen))
+    }
+
     /// The frame of the finished scrape of `t` was appended as `last`, or lost while `last` was the newest: releases
     /// what is no longer needed. Frames up to `last` may refer to it.
     pub fn settle(&mut self, t: TargetRef, last: FrameNo, catalogue: &mut Catalogue) {
@@ -512,6 +554,7 @@ impl SeriesTable {
         for index in 0..self.series.len() {
             let s = SeriesRef(index as u16);
             if self.series[index].texts == 0 && catalogue.is_live(s) && (of.is_none() || catalogue.target_of(s) == of) {
+                self.series[index] = Seen::default();
                 catalogue.release(s, last);
             }
         }

@@ -116,6 +116,12 @@ impl Schedule {
         }
     }
 
+    /// Targets it has room for.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Exact heap bytes.
     #[must_use]
     pub const fn ram_bytes(max_targets: usize) -> usize {
@@ -209,6 +215,19 @@ impl Schedule {
             entry.next = entry.slot_after_scrape(self.offset_ms, now);
             entry.settling = false;
         }
+    }
+
+    /// The scrape of `t` was given up without a verdict: it is due again at `again`, its slot not yet served. False if none runs.
+    pub fn again(&mut self, t: TargetRef, again: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(usize::from(t.0)) else {
+            return false;
+        };
+        if entry.state != State::Running {
+            return false;
+        }
+        entry.state = if entry.settling { State::New } else { State::Waiting };
+        entry.next = entry.next.max(again);
+        true
     }
 
     /// Interval of `t`, milliseconds; `None` if it is not in the timetable.

@@ -333,7 +333,9 @@ impl Session {
 
     fn report(&self, outcome: Outcome<'_>, reports: &mut Reports) {
         let frame = &self.work.frame;
-        self.count(outcome, &mut reports.counters);
+        if !matches!(outcome, Outcome::Removed) {
+            self.count(outcome, &mut reports.counters);
+        }
         let Some(health) = reports.health_mut(frame.target) else {
             return;
         };

@@ -118,8 +118,9 @@ pub(super) fn remember_newest(frame: &Frame, now_unix_ms: Option<i64>, table: &m
     }
 }
 
-/// Takes back the markers of series whose target wrote a timestamp that is not older than this scrape.
-pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, table: &SeriesTable) {
+/// Takes back the markers of series whose target wrote a timestamp that is not older than this scrape. The others are the newest
+/// samples of their series.
+pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, table: &mut SeriesTable) {
     let Some(now) = now_unix_ms else { return };
     let late = |newest: Newest| newest.explicit && now <= newest.unix_ms;
     let mut kept = 0;
@@ -128,6 +129,11 @@ pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, tab
         if !table.newest(series).is_some_and(late) {
             frame.stale[kept] = series;
             kept += 1;
+            let newest = Newest {
+                unix_ms: now,
+                explicit: false,
+            };
+            table.set_newest(series, newest);
         }
     }
     frame.stale.truncate(kept);

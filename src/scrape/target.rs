@@ -52,6 +52,8 @@ pub struct Target {
     pub limits: Limits,
     /// The scrape reports its timeout, sample limit and body size too (`extra_scrape_metrics`).
     pub extra_metrics: bool,
+    /// Changes with everything that decides which series an exposed text becomes: rules, limits, names.
+    pub meaning: u32,
     /// Which names are valid.
     pub names: NameScheme,
     /// Protocols to ask for, most wanted first.
@@ -105,6 +107,7 @@ impl Target {
             track_timestamps_staleness: false,
             limits: Limits::default(),
             extra_metrics: false,
+            meaning: 0,
             names: NameScheme::default(),
             protocols: DEFAULT_PROTOCOLS.into(),
             escaping: EscapingScheme::default(),

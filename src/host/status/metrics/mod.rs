@@ -86,7 +86,7 @@ fn scrapes<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
     result?;
     let catalogue = agent.catalogue();
     for (name, help, value) in [
-        ("tidegate_targets", "Targets being scraped.", agent.targets().len()),
+        ("tidegate_targets", "Targets being scraped.", agent.targets().count()),
         ("tidegate_series", "Series known.", catalogue.len()),
         (
             "tidegate_series_limit",
