@@ -12,8 +12,9 @@ use tidegate::agent::{Agent, Parts};
 use tidegate::catalogue::Catalogue;
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::labels::{Label, NameScheme};
+use tidegate::metadata::Metadata;
 use tidegate::relabel::{Action as RuleAction, Relabel, Rule, RuleSpec};
-use tidegate::remote_write::batch::{BatchLimits, UnknownTime};
+use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::{Head, Protocol};
 use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig};
@@ -366,6 +367,7 @@ impl Rig {
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(MAX_TARGETS),
+            metadata: Metadata::new(2_000, 20),
             ring,
             senders,
         };
@@ -506,6 +508,11 @@ const SENDER: SenderConfig = SenderConfig {
         max_series: MAX_SERIES,
         max_targets: MAX_TARGETS,
         frame_samples: MAX_SERIES,
+        extras_bytes: 0,
+        sends: Sends {
+            histograms: false,
+            exemplars: false,
+        },
     },
     max_samples_per_send: 100,
     backlog_samples_per_send: 200,

@@ -99,8 +99,7 @@ impl<S: Storage> Agent<S> {
     /// [abandoned](Agent::abandon): their sessions must not be finished. Allocates for what is new.
     ///
     /// # Errors
-    /// [`CommitError`]: the medium does not take what must be on it before labels may change. The targets that went are gone, those
-    /// that came are not there; call again.
+    /// [`CommitError`]: the medium does not take what must be on it before a place may get other labels. Nothing has changed.
     pub fn retarget(&mut self, wanted: Vec<(Target, u64)>, now: Instant) -> Result<Vec<TargetRef>, CommitError> {
         for t in self.places.numbers() {
             self.abandon(t, now);
@@ -114,6 +113,11 @@ impl<S: Storage> Agent<S> {
                 Some((_, found)) => *found = Some(t),
                 None => gone.push(t),
             }
+        }
+        let new = wanted.iter().zip(&references).filter(|(_, found)| found.is_none());
+        if self.must_relabel(new.map(|((target, _), _)| target.body())) {
+            // Fails before anything has changed, if it fails.
+            self.ring.commit(&mut self.catalogue)?;
         }
         for t in gone {
             self.remove(t);
@@ -194,6 +198,7 @@ impl<S: Storage> Agent<S> {
     pub(super) fn vacate(&mut self, t: TargetRef, last: FrameNo) {
         self.table.forget(t, last, &mut self.catalogue);
         self.reports.forget(t);
+        self.metadata.forget(t);
         self.schedule.remove(t);
         if let Some(place) = self.places.at(t) {
             *place = Place::default();
@@ -213,6 +218,14 @@ impl<S: Storage> Agent<S> {
         });
         self.begin(&mut session, Due { target: t, time });
         self.finish(&mut session, Outcome::Removed, 0, now);
+    }
+
+    /// Whether targets with these labels, which have no place yet, need places that had others.
+    fn must_relabel<'a>(&self, bodies: impl Iterator<Item = &'a str>) -> bool {
+        let free = || self.places.numbers().filter(|&t| self.places.get(t).is_none());
+        let had = |body: &str| free().any(|t| self.catalogue.target_body(t) == body);
+        let fresh = free().filter(|&t| self.catalogue.target_body(t).is_empty()).count();
+        bodies.filter(|body| !had(body)).count() > fresh
     }
 
     /// A place for a target with these labels: one that had them, or was never used, or is the first that can be had.

@@ -5,6 +5,7 @@
 
 use super::clients::{ClientError, Factory};
 use super::drainer::Drain;
+use super::file_sd::FileSdStats;
 use super::scraper::Worker;
 use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared};
 use crate::agent::{Agent, Parts};
@@ -12,7 +13,7 @@ use crate::catalogue::Catalogue;
 use crate::clock::UnixMillis;
 use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Protocol};
 use crate::hash::crc32c;
-use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetSpec, Targets};
+use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetFile, TargetSpec, Targets};
 use crate::host::event::Event;
 use crate::host::http::Buffers;
 use crate::host::medium::{Kind, Medium, Naming, OpenError, Shape};
@@ -32,7 +33,7 @@ use crate::sample::TargetRef;
 use crate::scrape::schedule::{host_seed, phase_key};
 use crate::scrape::{LabelBuilder, Limits, Reports, Schedule, ScrapeError, Session, Target};
 use crate::series::SeriesTable;
-use crate::wal::{self, Boot, MountError, MountReport, RemoteConfig, Ring, RingConfig};
+use crate::wal::{self, Boot, CommitError, MountError, MountReport, RemoteConfig, Ring, RingConfig};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -229,6 +230,7 @@ fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec) -> Result<T
         name_bytes: job.label_name_length_limit,
         value_bytes: job.label_value_length_limit,
     };
+    target.meaning = meaning(job);
     target.extra_metrics = job.extra_scrape_metrics.unwrap_or_default();
     target.names = job.metric_name_validation_scheme.unwrap_or_default();
     target.protocols = protocols_of(job);
@@ -265,7 +267,23 @@ impl Plan {
     /// # Errors
     /// Whatever is wrong with the configuration.
     pub fn new(config: Config, factory: &Factory) -> Result<Self, BuildError> {
-        let targets = config.expand()?;
+        Self::after(config, &[], factory)
+    }
+
+    /// As [`Plan::new`]; a file of targets that cannot be read has the content it had in `previous`.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn after(config: Config, previous: &[TargetFile], factory: &Factory) -> Result<Self, BuildError> {
+        let targets = config.expand_after(previous)?;
+        Self::with_targets(config, targets, factory)
+    }
+
+    /// As [`Plan::new`], for targets that `config` has been expanded to.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_targets(config: Config, targets: Targets, factory: &Factory) -> Result<Self, BuildError> {
         let seed = seed_of_host(&config);
         let mut core_targets = Vec::new();
         let mut phase_keys = Vec::new();
@@ -316,6 +334,60 @@ impl Plan {
         };
         plan.check_ring()?;
         Ok(plan)
+    }
+
+    /// Whether nothing but targets, and how they are scraped, differs from what is running: then [`Plan::take_over`] will do.
+    #[must_use]
+    pub fn changes_targets_only(&self, shared: &Shared) -> bool {
+        let live = shared.live();
+        let (old, new) = (&live.config, &self.config);
+        let mut own = new.tidegate.clone();
+        own.memory.max_concurrent_scrapes = old.tidegate.memory.max_concurrent_scrapes;
+        own == old.tidegate
+            && new.remote_write == old.remote_write
+            && new.global.external_labels == old.global.external_labels
+            && new.global.metric_name_validation_scheme == old.global.metric_name_validation_scheme
+            && shared.sizes.hold(&self.sizes)
+    }
+
+    /// Puts the plan's targets in the place of those that are running, none of which may be in the hands of a worker. Returns new
+    /// workers. Targets that stay keep everything, and their connection if their job is the same.
+    ///
+    /// # Errors
+    /// The ring cannot be written; everything is as it was.
+    pub fn take_over(self, shared: &Shared) -> Result<Vec<Worker>, CommitError> {
+        let old = shared.live();
+        let wanted = self.core_targets.into_vec().into_iter().zip(self.phase_keys).collect();
+        let references = shared.agent.borrow_mut().retarget(wanted, now())?;
+        let mut scrapers = self.scrapers;
+        for ((scraper, spec), reference) in scrapers.iter_mut().zip(&self.targets.active).zip(&references) {
+            let before = old.position(*reference).filter(|&at| {
+                let was = &old.targets.active[at];
+                let job = |config: &Config, job: usize| config.scrape_configs.get(job).map(without_origin);
+                was.url() == spec.url()
+                    && (&was.unix_socket, was.timeout, &was.limit_error)
+                        == (&spec.unix_socket, spec.timeout, &spec.limit_error)
+                    && job(&old.config, was.job) == job(&self.config, spec.job)
+            });
+            if let Some(kept) = before.and_then(|at| old.scrapers.get(at)) {
+                *scraper = kept.clone();
+            }
+        }
+        let live = Live {
+            config: self.config,
+            targets: self.targets,
+            scrapers,
+            references,
+        };
+        *shared.live.borrow_mut() = Rc::new(live);
+        shared.stuck_limit.set(stuck_limit(self.sizes.concurrent_scrapes));
+        shared.stuck.set(0);
+        Ok(workers(&shared.sizes, self.sizes.concurrent_scrapes))
+    }
+
+    /// Labels of its targets, as the agent knows them.
+    pub fn bodies(&self) -> impl Iterator<Item = &str> + Clone {
+        self.core_targets.iter().map(Target::body)
     }
 
     /// What would keep the ring from being mounted is found before the old one is given up.
@@ -387,13 +459,7 @@ impl Plan {
                 packed: alloc::vec![0; output_bytes(settings.limits.body_bytes)].into(),
             });
         }
-        let concurrent_scrapes = sizes.concurrent_scrapes;
-        let workers = (0..concurrent_scrapes)
-            .map(|_| Worker {
-                session: Session::new(sizes.session()),
-                buffers: Buffers::new(true),
-            })
-            .collect();
+        let workers = workers(sizes, sizes.concurrent_scrapes);
         let references = self.core_targets.iter().map(|target| target.reference).collect();
         let parts = Parts {
             targets: self.core_targets,
@@ -415,13 +481,15 @@ impl Plan {
                 scrapers: self.scrapers,
                 references,
             })),
+            sizes: self.sizes,
+            file_sd: FileSdStats::default(),
             lifecycle,
             remotes: self.remotes,
             stored: Event::new(),
             answered: Event::new(),
             commits: CommitStats::default(),
             stuck: Cell::new(0),
-            stuck_limit: (concurrent_scrapes / 2).max(1),
+            stuck_limit: Cell::new(stuck_limit(sizes.concurrent_scrapes)),
             stopping: Cell::new(false),
         };
         Ok(Running {
@@ -520,6 +588,46 @@ impl Plan {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// As many scrape workers, their sessions large enough for every target.
+#[must_use]
+pub fn workers(sizes: &Sizes, count: usize) -> Vec<Worker> {
+    let worker = |_| Worker {
+        session: Session::new(sizes.session()),
+        buffers: Buffers::new(true),
+    };
+    (0..count).map(worker).collect()
+}
+
+/// As many workers may be busy with targets that hang.
+fn stuck_limit(workers: usize) -> usize {
+    (workers / 2).max(1)
+}
+
+/// A job without the place it was written in.
+fn without_origin(job: &ScrapeConfig) -> ScrapeConfig {
+    ScrapeConfig {
+        origin: config::Origin::default(),
+        ..job.clone()
+    }
+}
+
+/// Changes with whatever decides which series an exposed text of `job` becomes.
+fn meaning(job: &ScrapeConfig) -> u32 {
+    let text = format!(
+        "{:?} {} {:?} {:?} {:?}",
+        job.metric_relabel_configs,
+        job.honor_labels,
+        job.metric_name_validation_scheme,
+        (
+            job.label_limit,
+            job.label_name_length_limit,
+            job.label_value_length_limit
+        ),
+        (job.fallback_scrape_protocol, job.extra_scrape_metrics)
+    );
+    crc32c(0, text.as_bytes())
 }
 
 /// Flush intervals above this group live batches by series: shorter ones rarely hold two scrapes of one.

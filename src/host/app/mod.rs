@@ -3,24 +3,28 @@
 //! ```text
 //! load -> plan (everything checked) -> mount -> tasks: scrape workers, one drain per remote, committer,
 //!                                                      clock, status port, watchdog
-//! SIGHUP: load and plan again; only when that succeeds: commit, unmount, mount, go on
+//! SIGHUP: load and plan again; only when that succeeds: if nothing but targets changes, those are exchanged; else commit,
+//!         unmount, mount, go on
 //! SIGTERM, SIGINT: stop scraping, flush for at most FLUSH_MS, commit what is left, exit 0
 //! ```
 //!
-//! One OS thread. Nothing but the ring outlives a reload, so a reload cannot leave half of two configurations.
+//! One OS thread. A reload that changes more than targets outlives nothing but the ring, so it cannot leave half of two
+//! configurations; one that changes targets leaves ring, remotes and the targets that stay as they are.
 
 pub mod build;
 pub mod clients;
 pub mod clock;
 pub mod committer;
 pub mod drainer;
+pub mod file_sd;
 pub mod scraper;
 pub mod shared;
 pub mod watchdog;
 
 use crate::clock::Instant;
-use crate::host::config::{Config, Loaded};
+use crate::host::config::{Config, Loaded, TargetFile};
 use crate::host::dns::{Resolver, ResolverOptions};
+use crate::host::event::Event;
 use crate::host::net::Listener;
 use crate::host::runtime::{self, Signal, Signals, now, unix_now};
 use crate::host::status::{self, Lifecycle};
@@ -87,10 +91,13 @@ impl<E: Into<BuildError>> From<E> for RunError {
     }
 }
 
-/// Why a configuration's tasks ended.
+/// What comes next.
 enum End {
     Stop,
+    /// Another configuration.
     Reload(Box<Plan>),
+    /// The same with other targets, from files.
+    Targets(Box<Plan>),
 }
 
 /// Runs the agent until a signal ends it.
@@ -119,7 +126,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
             };
             match generation.run(&executor, plan, &mut signals, &lifecycle).await? {
                 End::Stop => return Ok(()),
-                End::Reload(next) => {
+                End::Reload(next) | End::Targets(next) => {
                     plan = *next;
                     lifecycle.reloaded(unix_now());
                 }
@@ -142,11 +149,16 @@ pub fn factory() -> Factory {
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn load(path: &str, factory: &Factory) -> Result<Plan, BuildError> {
+    load_after(path, &[], factory)
+}
+
+/// As [`load`]; a file of targets that cannot be read has the content it had in `previous`.
+fn load_after(path: &str, previous: &[TargetFile], factory: &Factory) -> Result<Plan, BuildError> {
     let Loaded { config, warnings } = Config::load(path)?;
     for warning in &warnings {
         log::warn!("{warning}");
     }
-    let plan = Plan::new(config, factory)?;
+    let plan = Plan::after(config, previous, factory)?;
     for file in &plan.targets.broken_files {
         log::warn!("{file}");
     }
@@ -219,16 +231,32 @@ impl Generation<'_> {
         let mut tasks = Tasks::spawn(executor, shared, workers, drains);
         let clock = executor.spawn(clock::run(tasks.shared.clone(), trust, self.factory.tls.clone()));
         self.notify.send("READY=1\nSTATUS=scraping");
-        let end = self.attend(&tasks.shared, signals, lifecycle).await?;
-        match end {
+        let end = loop {
+            match self.attend(&tasks.shared, signals, lifecycle).await? {
+                End::Reload(plan) if plan.changes_targets_only(&tasks.shared) => {
+                    self.notify.reloading();
+                    tasks.take_over(executor, *plan).await;
+                    lifecycle.reloaded(unix_now());
+                    self.notify.send("READY=1");
+                }
+                End::Targets(plan) if plan.changes_targets_only(&tasks.shared) => {
+                    tasks.take_over(executor, *plan).await;
+                    log::info!(targets = tasks.shared.live().targets.active.len(); "targets of file_sd_configs changed");
+                }
+                end => break end,
+            }
+        };
+        match &end {
             End::Stop => {
                 self.notify.send("STOPPING=1");
                 tasks.finish_scraping().await;
                 tasks.flush().await;
             }
-            End::Reload(_) => {
+            End::Reload(plan) | End::Targets(plan) => {
                 self.notify.reloading();
                 tasks.finish_scraping().await;
+                let mut agent = tasks.shared.agent.borrow_mut();
+                agent.part_with_others(plan.bodies(), now());
             }
         }
         clock.cancel().await;
@@ -241,15 +269,20 @@ impl Generation<'_> {
         let next = RefCell::new(None);
         let reload = || {
             self.prepare(shared, lifecycle)
-                .map(|plan| *next.borrow_mut() = Some(plan))
+                .map(|plan| *next.borrow_mut() = Some(End::Reload(plan)))
         };
+        let changed = Event::new();
+        let files = file_sd::watch(shared, self.factory, |plan| {
+            *next.borrow_mut() = Some(End::Targets(plan));
+            changed.notify();
+        });
         let watchdog = watchdog::run(shared, self.notify);
         let serve = status::serve(shared, self.listener, lifecycle, &reload);
-        let background = smol::future::or(watchdog, serve);
+        let background = smol::future::or(files, smol::future::or(watchdog, serve));
         let end = async {
             loop {
                 let signal = smol::future::or(async { signals.next().await.map(Some) }, async {
-                    lifecycle.accepted().await;
+                    smol::future::or(lifecycle.accepted(), changed.after(0)).await;
                     Ok(None)
                 });
                 match signal.await.map_err(|error| RunError::System("read signals", error))? {
@@ -258,8 +291,8 @@ impl Generation<'_> {
                     Some(Signal::Hangup) => drop(reload()),
                     None => {}
                 }
-                if let Some(plan) = next.take() {
-                    return Ok(End::Reload(plan));
+                if let Some(end) = next.take() {
+                    return Ok(end);
                 }
             }
         };
@@ -268,7 +301,7 @@ impl Generation<'_> {
 
     /// Loads and checks the configuration anew; nothing has changed if it is refused.
     fn prepare(&self, shared: &Shared, lifecycle: &Lifecycle) -> Result<Box<Plan>, String> {
-        let plan = load(&self.options.config, self.factory)
+        let plan = load_after(&self.options.config, &shared.live().targets.files, self.factory)
             .map_err(|error| error.to_string())
             .and_then(|plan| self.acceptable(shared, &plan).map(|()| Box::new(plan)));
         match &plan {
@@ -316,15 +349,26 @@ impl Tasks {
         drains: Vec<drainer::Drain>,
     ) -> Self {
         let shared = Rc::new(shared);
-        let turn = Rc::new(Mutex::new(()));
-        let scrape = |worker| executor.spawn(scraper::run(shared.clone(), turn.clone(), worker));
         let drain = |drain| executor.spawn(drainer::run(shared.clone(), drain));
         Self {
-            scrapes: workers.into_iter().map(scrape).collect(),
+            scrapes: scrape(executor, &shared, workers),
             drains: drains.into_iter().map(drain).collect(),
             committer: executor.spawn(committer::run(shared.clone())),
             shared,
         }
+    }
+
+    /// Goes on with the targets of `plan` instead of those there are. If the ring cannot be written, which it must be before, it goes on
+    /// with those.
+    async fn take_over(&mut self, executor: &LocalExecutor<'_>, plan: Plan) {
+        self.finish_scraping().await;
+        let shared = &self.shared;
+        let workers = plan.take_over(shared).unwrap_or_else(|error| {
+            log::error!(error:% = error; "targets not changed: the ring must take what is scraped before it can know others");
+            build::workers(&shared.sizes, shared.sizes.concurrent_scrapes)
+        });
+        shared.stopping.set(false);
+        self.scrapes = scrape(executor, shared, workers);
     }
 
     /// Ends scraping, after the scrapes in progress or after [`FINISH_MS`]; after a reload what is given up then is scraped again at once
@@ -366,6 +410,12 @@ impl Tasks {
         self.committer.cancel().await;
         self.shared
     }
+}
+
+fn scrape(executor: &LocalExecutor<'_>, shared: &SharedRef, workers: Vec<scraper::Worker>) -> Vec<Task<()>> {
+    let turn = Rc::new(Mutex::new(()));
+    let scrape = |worker| executor.spawn(scraper::run(shared.clone(), turn.clone(), worker));
+    workers.into_iter().map(scrape).collect()
 }
 
 fn close(shared: &Shared) {

@@ -3,19 +3,29 @@
 //! There are `tidegate.memory.max_concurrent_scrapes` of them, each with its own session and buffers. They take turns
 //! waiting for the next due target, so an idle agent wakes once per scrape.
 //!
-//! Targets that hung the last time get at most half of the workers: any number of dead boxes costs the others nothing but
+//! A target of which nothing good is known (never scraped, or hung the last time) gives way while it has not answered and another
+//! is due, so that even a single worker gets to the living at once. Targets that hung the last time get at most half of the workers: any number of dead boxes costs the others nothing but
 //! the first timeout. What hangs is then scraped as often as there is a worker for it.
 
 use super::shared::{ScrapeClient, SharedRef};
 use super::sleep;
 use crate::agent::Stored;
+use crate::clock::Instant;
 use crate::host::http::{Abort, BodyAction, HttpError, Method, Receive, ResponseHead};
 use crate::host::http::{Buffers, Request};
 use crate::host::runtime::now;
 use crate::host::status::own::{self, LineTooLong};
 use crate::scrape::{Due, Outcome, Session};
+use core::cell::Cell;
 use core::fmt;
 use smol::lock::Mutex;
+
+/// How long a target of which nothing good is known may keep a worker that others wait for, milliseconds: enough for an answer on a
+/// local network. It is tried again as soon, three times, and then to its timeout.
+const PATIENCE_MS: u64 = 100;
+
+/// A scrape this late says that no worker is free, milliseconds.
+const GRACE_MS: u64 = 20;
 
 /// A worker's memory.
 pub struct Worker {
@@ -46,8 +56,9 @@ async fn next_due(shared: &SharedRef) -> Option<Due> {
         if shared.stopping.get() {
             return None;
         }
-        let stuck_too = shared.stuck.get() < shared.stuck_limit;
-        if let Some(due) = shared.agent.borrow_mut().due_of(now(), stuck_too) {
+        let stuck_too = shared.stuck.get() < shared.stuck_limit.get();
+        let due = |stuck_too| shared.agent.borrow_mut().due_of(now(), stuck_too);
+        if let Some(due) = due(false).or_else(|| if stuck_too { due(true) } else { None }) {
             return Some(due);
         }
         let next = shared.agent.borrow().next_scrape_of(stuck_too);
@@ -64,10 +75,13 @@ async fn next_due(shared: &SharedRef) -> Option<Due> {
 struct Body<'a> {
     shared: &'a SharedRef,
     session: &'a mut Session,
+    /// Set with the first part of the answer.
+    answered: &'a Cell<bool>,
 }
 
 impl Receive for Body<'_> {
     fn head(&mut self, head: &ResponseHead) -> Result<BodyAction, Abort> {
+        self.answered.set(true);
         if head.status != 200 {
             return Ok(BodyAction::Discard);
         }
@@ -89,13 +103,36 @@ impl Receive for Body<'_> {
 async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
     let start = std::time::Instant::now();
     shared.agent.borrow_mut().begin(&mut worker.session, due);
+    if shared.agent.borrow().is_leaving(due.target) {
+        let mut agent = shared.agent.borrow_mut();
+        agent.finish(&mut worker.session, Outcome::Removed, 0, now());
+        return;
+    }
     let Some(scraper) = shared.live().scraper(due.target).cloned() else {
+        // There is one for every target in the timetable.
+        shared.agent.borrow_mut().abandon(due.target, Instant(u64::MAX));
         return;
     };
     let answer = if scraper.built_in && scraper.target_limit.is_none() {
         own_metrics(shared, worker)
     } else {
-        fetch(shared, &scraper, worker).await.map_err(Failure::Http)
+        let answered = Cell::new(false);
+        let fetched = async { Some(fetch(shared, &scraper, worker, &answered).await) };
+        let hurried = shared.agent.borrow().may_give_way(due.target);
+        let others = async {
+            if hurried {
+                others_wait(shared, &answered).await;
+                None
+            } else {
+                core::future::pending().await
+            }
+        };
+        let Some(answer) = smol::future::or(fetched, others).await else {
+            shared.agent.borrow_mut().give_way(due.target, now() + PATIENCE_MS);
+            shared.stored.notify();
+            return;
+        };
+        answer.map_err(Failure::Http)
     };
     let limit = scraper.target_limit;
     let outcome = match (&answer, limit) {
@@ -135,9 +172,11 @@ impl fmt::Display for Failure {
 
 /// The built-in target: what `/metrics` would answer, into the same session as every other target's body.
 fn own_metrics(shared: &SharedRef, worker: &mut Worker) -> Result<u16, Failure> {
+    let answered = Cell::new(true);
     let mut body = Body {
         shared,
         session: &mut worker.session,
+        answered: &answered,
     };
     let header = Some(own::CONTENT_TYPE.as_bytes());
     shared.agent.borrow().content_type(body.session, header);
@@ -145,7 +184,29 @@ fn own_metrics(shared: &SharedRef, worker: &mut Worker) -> Result<u16, Failure> 
     Ok(200)
 }
 
-async fn fetch(shared: &SharedRef, scraper: &ScrapeClient, worker: &mut Worker) -> Result<u16, HttpError> {
+/// Until a target that is not known to hang should have been scraped by now and there was no worker for it, unless the present one
+/// answers.
+async fn others_wait(shared: &SharedRef, answered: &Cell<bool>) {
+    sleep(now() + PATIENCE_MS).await;
+    loop {
+        if answered.get() {
+            return core::future::pending().await;
+        }
+        let next = shared.agent.borrow().next_scrape_of(false);
+        match next.map(|at| at + GRACE_MS) {
+            Some(late) if late <= now() => return,
+            Some(late) => sleep(late).await,
+            None => sleep(now() + PATIENCE_MS).await,
+        }
+    }
+}
+
+async fn fetch(
+    shared: &SharedRef,
+    scraper: &ScrapeClient,
+    worker: &mut Worker,
+    answered: &Cell<bool>,
+) -> Result<u16, HttpError> {
     if scraper.target_limit.is_some() {
         return Ok(0);
     }
@@ -162,6 +223,7 @@ async fn fetch(shared: &SharedRef, scraper: &ScrapeClient, worker: &mut Worker) 
     let mut body = Body {
         shared,
         session: &mut worker.session,
+        answered,
     };
     client
         .request(&request, &mut worker.buffers, &mut body)

@@ -7,9 +7,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
+use super::file_sd::FileSdStats;
 use crate::agent::Agent;
 use crate::clock::Instant;
-use crate::host::config::{Config, TargetSpec, Targets};
+use crate::host::config::{Config, Sizes, TargetSpec, Targets};
 use crate::host::event::Event;
 use crate::host::http::Client;
 use crate::host::medium::Medium;
@@ -110,6 +111,10 @@ pub struct Shared {
     pub agent: RefCell<Agent<Medium>>,
     /// The configuration in force and its targets; see [`Shared::live`].
     pub live: RefCell<Rc<Live>>,
+    /// Of the pools, which a change of targets does not change.
+    pub sizes: Sizes,
+    /// Files with targets.
+    pub file_sd: FileSdStats,
     /// Reloads, as the agent's own metrics tell of them.
     pub lifecycle: Rc<Lifecycle>,
     /// HTTP side of each remote.
@@ -123,7 +128,7 @@ pub struct Shared {
     /// Scrape workers that are busy with targets that hung the last time.
     pub stuck: Cell<usize>,
     /// As many may be, so that others are free for the rest.
-    pub stuck_limit: usize,
+    pub stuck_limit: Cell<usize>,
     /// Set once to end the scrape workers.
     pub stopping: Cell<bool>,
 }

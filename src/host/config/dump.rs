@@ -233,7 +233,8 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
         y.labels("labels", &group.labels)
     })?;
     y.items("file_sd_configs", &job.file_sd_configs, |y, sd| {
-        y.texts("files", &sd.files)
+        y.texts("files", &sd.files)?;
+        y.plain("refresh_interval", sd.refresh_interval)
     })?;
     y.items("relabel_configs", &job.relabel_configs, rule)?;
     y.items("metric_relabel_configs", &job.metric_relabel_configs, rule)?;

@@ -68,7 +68,6 @@ const ENTRIES: &[Entry] = &[
     (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0; remove it: classic histograms are always scraped")),
     (&["ScrapeConfig"], "native_histogram_bucket_limit", ignored(NEEDS_NATIVE)),
     (&["ScrapeConfig"], "native_histogram_min_bucket_factor", ignored(NEEDS_NATIVE)),
-    (&["FileSdConfig"], "refresh_interval", ignored("has no effect: the files are read at start and on reload")),
     (HTTP, "oauth2", refused("not supported yet: use authorization with credentials_file, or basic_auth")),
     (HTTP, "enable_http2", ignored("has no effect: HTTP/1.1 is always used")),
     (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),

@@ -49,7 +49,7 @@ pub use scrape::{
     Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, EscapingScheme, FileSdConfig, Origin, RelabelConfig,
     ScrapeConfig, ScrapeProtocol, StaticConfig, ValidationScheme,
 };
-pub use targets::{BUILT_IN, DroppedTarget, FailedTarget, Relabel, TargetSpec, Targets};
+pub use targets::{BUILT_IN, DroppedTarget, FailedTarget, Relabel, TargetFile, TargetSpec, Targets};
 pub use url::{HostPort, MAX_URL_BYTES, Scheme, Url};
 pub use value::{Duration, Labels, Named, SECRET_MASK, Secret, Size};
 pub use yaml::{MAX_CONFIG_BYTES, MAX_DEPTH, MAX_KEYS};

@@ -66,7 +66,7 @@ pub struct ScrapeConfig {
     pub metric_name_escaping_scheme: Option<EscapingScheme>,
     /// Targets written in the file.
     pub static_configs: Vec<StaticConfig>,
-    /// Targets read from other files at start and on reload.
+    /// Targets read from other files.
     pub file_sd_configs: Vec<FileSdConfig>,
     /// Rules over target labels.
     pub relabel_configs: Vec<RelabelConfig>,
@@ -183,12 +183,23 @@ pub struct StaticConfig {
     pub labels: Labels,
 }
 
-/// Target groups in files of their own, read at start and on reload.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+/// Target groups in files of their own, read again when they change.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct FileSdConfig {
     /// Paths ending in .json, .yml or .yaml; the last part may hold one `*`.
     pub files: Vec<String>,
+    /// Longest time after which they are read again, changed or not.
+    pub refresh_interval: Duration,
+}
+
+impl Default for FileSdConfig {
+    fn default() -> Self {
+        Self {
+            files: Vec::new(),
+            refresh_interval: Duration::from_secs(300),
+        }
+    }
 }
 
 /// One relabelling rule, as text; compiled by the caller of the loader.

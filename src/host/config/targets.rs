@@ -12,6 +12,7 @@ use super::error::{ConfigError, Warning};
 use super::load::read;
 use super::value::FromText as _;
 use super::{Config, Duration, HostPort, Named, Scheme, ScrapeConfig, StaticConfig, glob};
+use crate::hash::hash64;
 use crate::host::regex::compile_rules;
 use crate::labels::{Labels as LabelSet, LabelsFull};
 use crate::limits::{MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
@@ -19,6 +20,7 @@ use crate::relabel::{Scratch, Verdict};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use std::os::unix::fs::MetadataExt as _;
 
 /// Applies the `relabel_configs` of the job with this index. `Ok(false)`: the target is dropped.
 pub type Relabel<'a> = dyn FnMut(usize, &mut LabelSet) -> Result<bool, String> + 'a;
@@ -27,7 +29,7 @@ pub type Relabel<'a> = dyn FnMut(usize, &mut LabelSet) -> Result<bool, String> +
 pub const BUILT_IN: &str = "self";
 
 /// All targets of a configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Targets {
     /// To be scraped; the position is the [`crate::sample::TargetRef`].
     pub active: Vec<TargetSpec>,
@@ -39,6 +41,19 @@ pub struct Targets {
     pub failed: Vec<FailedTarget>,
     /// Files of `file_sd_configs` that could not be read. On reload the caller may prefer to keep what it has.
     pub broken_files: Vec<Warning>,
+    /// What the files held, for the case that they cannot be read the next time.
+    pub files: Vec<TargetFile>,
+    /// [`Config::file_stamp`] just before they were read.
+    pub files_stamp: u64,
+}
+
+/// A file of `file_sd_configs`, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetFile {
+    /// Entry of `files` it was found by.
+    pattern: String,
+    path: String,
+    groups: Vec<StaticConfig>,
 }
 
 /// One target.
@@ -110,6 +125,14 @@ impl Config {
     /// # Errors
     /// More than [`MAX_TARGETS`] targets, or rules that do not compile, which a loaded configuration does not have.
     pub fn expand(&self) -> Result<Targets, ConfigError> {
+        self.expand_after(&[])
+    }
+
+    /// As [`Config::expand`]; a file that cannot be read has the content it had in `previous`.
+    ///
+    /// # Errors
+    /// As [`Config::expand`].
+    pub fn expand_after(&self, previous: &[TargetFile]) -> Result<Targets, ConfigError> {
         let mut rules = Vec::new();
         for (job, config) in self.scrape_configs.iter().enumerate() {
             let scheme = config.metric_name_validation_scheme.unwrap_or_default();
@@ -119,13 +142,14 @@ impl Config {
             rules.push(compiled);
         }
         let mut scratch = Scratch::new(MAX_SERIES_TEXT_BYTES);
-        self.targets(
-            &mut |job, labels| match rules.get(job).map(|rules| rules.apply(labels, &mut scratch)) {
-                Some(Ok(Verdict::Drop)) => Ok(false),
-                Some(Ok(Verdict::Keep)) | None => Ok(!labels.is_empty()),
-                Some(Err(full)) => Err(full.to_string()),
-            },
-        )
+        self.targets_after(previous, &mut |job, labels| match rules
+            .get(job)
+            .map(|rules| rules.apply(labels, &mut scratch))
+        {
+            Some(Ok(Verdict::Drop)) => Ok(false),
+            Some(Ok(Verdict::Keep)) | None => Ok(!labels.is_empty()),
+            Some(Err(full)) => Err(full.to_string()),
+        })
     }
 
     /// Expands all jobs with relabelling by the caller; reads the files of `file_sd_configs`.
@@ -133,12 +157,19 @@ impl Config {
     /// # Errors
     /// More than [`MAX_TARGETS`] targets.
     pub fn targets(&self, relabel: &mut Relabel<'_>) -> Result<Targets, ConfigError> {
-        let mut all = Targets::default();
+        self.targets_after(&[], relabel)
+    }
+
+    fn targets_after(&self, previous: &[TargetFile], relabel: &mut Relabel<'_>) -> Result<Targets, ConfigError> {
+        let mut all = Targets {
+            files_stamp: self.file_stamp(),
+            ..Targets::default()
+        };
         let mut set = LabelSet::new(MAX_SERIES_TEXT_BYTES);
         for (job, config) in self.scrape_configs.iter().enumerate() {
             let first = all.active.len();
             all.dropped_counts.push(0);
-            for (file, group) in groups(config, &mut all.broken_files) {
+            for (file, group) in groups(config, previous, &mut all) {
                 for address in &group.targets {
                     let candidate = Candidate {
                         job,
@@ -167,46 +198,94 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Changes when a file of `file_sd_configs` comes, goes or is written: from names, sizes, inodes and times of change. Reads none.
+    #[must_use]
+    pub fn file_stamp(&self) -> u64 {
+        let all = self.scrape_configs.iter().flat_map(|job| &job.file_sd_configs);
+        all.flat_map(|sd| &sd.files).fold(0, |stamp, pattern| {
+            let files = glob::expand(pattern).unwrap_or_default();
+            files.iter().fold(hash64(stamp, pattern.as_bytes()), |stamp, file| {
+                let stamp = hash64(stamp, file.as_bytes());
+                let Ok(found) = std::fs::metadata(file) else {
+                    return stamp;
+                };
+                let words = [
+                    found.mtime() as u64,
+                    found.mtime_nsec() as u64,
+                    found.len(),
+                    found.ino(),
+                ];
+                words
+                    .iter()
+                    .fold(stamp, |stamp, word| hash64(stamp, &word.to_le_bytes()))
+            })
+        })
+    }
+}
+
 /// Target groups of a job; those from files with the file's path.
-fn groups(config: &ScrapeConfig, broken: &mut Vec<Warning>) -> Vec<(Option<String>, StaticConfig)> {
+fn groups(config: &ScrapeConfig, previous: &[TargetFile], out: &mut Targets) -> Vec<(Option<String>, StaticConfig)> {
     let mut all: Vec<_> = config
         .static_configs
         .iter()
         .map(|group| (None, group.clone()))
         .collect();
+    let first = out.files.len();
     let patterns = config.file_sd_configs.iter().flat_map(|sd| &sd.files);
     for pattern in patterns {
         let files = match glob::expand(pattern) {
             Ok(files) => files,
             Err(message) => {
-                broken.push(Warning {
+                out.broken_files.push(Warning {
                     file: pattern.clone(),
                     position: None,
                     key: String::new(),
                     message,
                 });
+                out.files
+                    .extend(previous.iter().filter(|file| file.pattern == *pattern).cloned());
                 continue;
             }
         };
-        for file in files {
-            match read::<Vec<StaticConfig>>(&file, &mut Vec::new()) {
-                Ok(groups) => all.extend(groups.into_iter().map(|group| (Some(file.clone()), group))),
+        for path in files {
+            let groups = match read::<Vec<StaticConfig>>(&path, &mut Vec::new()) {
+                Ok(groups) => groups,
                 Err(ConfigError {
                     file,
                     position,
                     key,
                     message,
                 }) => {
-                    broken.push(Warning {
-                        file,
-                        position,
-                        key,
-                        message,
-                    });
+                    let before = previous
+                        .iter()
+                        .find(|file| file.pattern == *pattern && file.path == path);
+                    // One that was there and is gone has no targets any more.
+                    let gone = before.is_some() && !std::path::Path::new(&path).exists();
+                    if !gone {
+                        out.broken_files.push(Warning {
+                            file,
+                            position,
+                            key,
+                            message,
+                        });
+                    }
+                    let kept = before.filter(|_| !gone);
+                    kept.map_or_else(Vec::new, |file| file.groups.clone())
                 }
-            }
+            };
+            out.files.push(TargetFile {
+                pattern: pattern.clone(),
+                path,
+                groups,
+            });
         }
     }
+    let from_files = out.files.get(first..).unwrap_or_default();
+    all.extend(from_files.iter().flat_map(|file| {
+        let groups = file.groups.iter().cloned();
+        groups.map(|group| (Some(file.path.clone()), group))
+    }));
     all
 }
 

@@ -171,6 +171,9 @@ fn file_sd(sd: &FileSdConfig) -> Check {
     if sd.files.is_empty() {
         return wrong("files", "found no file, expected at least one");
     }
+    if sd.refresh_interval.is_zero() {
+        return wrong("refresh_interval", found(sd.refresh_interval, "more than 0s"));
+    }
     for (n, file) in sd.files.iter().enumerate() {
         let name = file.rsplit('/').next().unwrap_or(file);
         let ending = [".json", ".yml", ".yaml"].iter().any(|e| name.ends_with(e));

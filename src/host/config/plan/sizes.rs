@@ -109,6 +109,28 @@ impl Sizes {
         }
     }
 
+    /// Whether pools of this size can be used for `other`. Workers are made anew whenever targets change, so that their number may
+    /// differ.
+    #[must_use]
+    pub fn hold(&self, other: &Self) -> bool {
+        let most = Self {
+            frame_samples: self.frame_samples.max(other.frame_samples),
+            extras_bytes: self.extras_bytes.max(other.extras_bytes),
+            staging_blocks: self.staging_blocks.max(other.staging_blocks),
+            ..*self
+        };
+        let same = Self {
+            // With fewer, texts that rules drop are looked at in every scrape: slower, not wrong.
+            max_texts: self.max_texts,
+            frame_samples: self.frame_samples,
+            extras_bytes: self.extras_bytes,
+            staging_blocks: self.staging_blocks,
+            concurrent_scrapes: self.concurrent_scrapes,
+            ..*other
+        };
+        most == *self && same == *self
+    }
+
     /// Of a scrape in progress.
     #[must_use]
     pub const fn session(&self) -> SessionSize {

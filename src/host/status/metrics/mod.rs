@@ -84,6 +84,12 @@ fn scrapes<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
         });
     });
     result?;
+    out.single(
+        "prometheus_sd_file_read_errors_total",
+        Kind::Counter,
+        "Files of file_sd_configs that could not be read.",
+        shared.file_sd.read_errors.get(),
+    )?;
     let catalogue = agent.catalogue();
     for (name, help, value) in [
         ("tidegate_targets", "Targets being scraped.", agent.targets().count()),
