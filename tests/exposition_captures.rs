@@ -1,12 +1,14 @@
 //! Recorded scrapes through the parser: the samples a plain line split finds, and not one allocation on the way.
 
+#[path = "common/bodies.rs"]
+mod bodies;
 #[path = "common/capture.rs"]
 mod capture;
 
+use bodies::bodies;
 use capture::Capture;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use tidegate::exposition::{Event, Format, Parser, normalise_le_quantile, parse_series};
 use tidegate::labels::{Labels, NameScheme, TextBuf};
@@ -41,29 +43,6 @@ fn captures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/captures");
     let names = ["node-15s.cap.gz", "prometheus-15s.cap.gz", "vmagent-15s.cap.gz"];
     names.iter().map(|name| folder.join(name)).collect()
-}
-
-/// The bodies of a capture, as they were served.
-fn bodies(path: &Path) -> Vec<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).expect("capture is in the tree");
-    flate2::read::GzDecoder::new(file)
-        .read_to_end(&mut bytes)
-        .expect("capture is gzipped");
-    let mut bodies = Vec::new();
-    let mut rest = bytes.as_slice();
-    while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-        let header = std::str::from_utf8(&rest[..end]).expect("header is text");
-        let length: usize = header
-            .rsplit(' ')
-            .next()
-            .and_then(|word| word.parse().ok())
-            .expect("length");
-        let (body, behind) = rest[end + 1..].split_at(length);
-        bodies.push(body.to_vec());
-        rest = behind.strip_prefix(b"\n").unwrap_or(behind);
-    }
-    bodies
 }
 
 /// What one scrape keeps between bodies: all of it allocated here.
