@@ -109,6 +109,8 @@ pub struct Counters {
     pub blocks_written: u64,
     /// Slots erased.
     pub slots_erased: u64,
+    /// Those of them that a commit had to wait for.
+    pub erases_in_commits: u64,
     /// Syncs the medium confirmed.
     pub syncs: u64,
     /// Writes, erases and syncs that failed.

@@ -43,6 +43,7 @@ mod config;
 mod control;
 pub mod counters;
 pub mod dictionary;
+mod erase;
 pub mod format;
 mod frame_coding;
 #[cfg(test)]
@@ -87,6 +88,7 @@ use alloc::vec::Vec;
 use boots::Boots;
 use commit::{Head, Round};
 use dictionary::Compress;
+use erase::Erases;
 use format::Geometry;
 use frame_coding::Encoder;
 use reader::Reader;
@@ -148,6 +150,7 @@ pub struct Ring<S: Storage> {
     flash: Flash<S>,
     config: RingConfig,
     slots: Slots,
+    erases: Erases,
     head: Option<Head>,
     round: Round,
     /// Dictionary and other records written before the staged blocks.
@@ -430,6 +433,7 @@ impl<S: Storage> Ring<S> {
             oldest_unix_ms: oldest,
             payload_bytes_written: self.payload_bytes_written,
             samples_written: self.samples_written,
+            erase_counts: self.erases.range(),
         }
     }
 
@@ -463,6 +467,7 @@ impl<S: Storage> Ring<S> {
             + index
             + scratch
             + geometry.slots as usize * size_of::<slots::Slot>()
+            + Erases::ram_bytes(geometry)
     }
 }
 

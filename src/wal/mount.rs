@@ -9,6 +9,7 @@ use super::commit::{Head, Opening, Round};
 use super::config::{Boot, MountError, MountReport, RingConfig};
 use super::counters::{Counters, Loss, Reason};
 use super::dictionary::{self, DictHead};
+use super::erase::Erases;
 use super::format::{Geometry, KNOWN_INCOMPAT, MAJOR, MINOR, Medium, flag, payload};
 use super::frame_coding::{Encoder, Tally, max_frame_bytes};
 use super::identity::{Identity, identify};
@@ -144,6 +145,7 @@ impl<S: Storage> Ring<S> {
         let readers: Vec<Option<Reader>> = remotes.iter().map(|_| Some(Reader::new(&config, &geometry))).collect();
         Self {
             slots: Slots::new(&geometry),
+            erases: Erases::new(&geometry),
             head: None,
             round: Round::default(),
             control: Staging::new(&geometry, control_blocks(&config, &geometry), 0),
@@ -209,6 +211,7 @@ impl<S: Storage> Ring<S> {
             let (state, header) = if self.flash.storage.is_bad(slot) {
                 (State::Bad, None)
             } else {
+                self.read_erase_count(slot);
                 self.probe(slot)
             };
             let info = header.map_or(

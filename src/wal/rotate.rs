@@ -1,11 +1,10 @@
-//! Opening the next slot: passing over bad ones, giving up the oldest segment, erasing.
+//! Opening the next slot: passing over bad ones, giving up the oldest segment.
 //!
 //! What is given up is read once more, without its values, and counted frame by frame.
 
 use super::commit::{FAILED_SLOTS, Head, Opening};
 use super::config::{CommitError, WhenFull};
 use super::counters::{Loss, Reason};
-use super::format::{EraseHeader, Medium};
 use super::frame_coding::Tally;
 use super::record::{self, Clock, Start, kind};
 use super::segment::{DictionaryCheck, Item};
@@ -79,13 +78,13 @@ impl<S: Storage> Ring<S> {
         CommitError::Degraded
     }
 
-    /// A bad slot uses up its sequence number.
+    /// A slot that is bad, or has refused its erase, uses up its sequence number.
     fn pass_over_bad(&mut self, seq: u64) -> bool {
         let slot = self.slots.slot_of(seq);
         let bad = self.flash.storage.is_bad(slot);
-        if bad {
+        if bad || self.erases.refused(seq) {
             self.slots.last_seq = seq;
-            let state = State::Bad;
+            let state = if bad { State::Bad } else { State::Empty };
             self.slots.set(
                 slot,
                 Slot {
@@ -93,8 +92,9 @@ impl<S: Storage> Ring<S> {
                     ..Slot::default()
                 },
             );
+            return true;
         }
-        bad
+        false
     }
 
     /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
@@ -108,38 +108,14 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn holds_unacknowledged(&self, slot: u32) -> bool {
+    pub(crate) fn holds_unacknowledged(&self, slot: u32) -> bool {
         let info = self.slots.get(slot);
         matches!(info.state, State::Segment | State::Headless | State::Foreign)
             && self.slots.end_of(info.seq, self.flash_next) > self.min_ack().max(self.lapped_to)
     }
 
-    /// Erases a slot of a write-once medium and writes its header.
-    fn prepare(&mut self, slot: u32) -> Result<(), S::Error> {
-        if self.flash.geometry.medium == Medium::Rewritable {
-            return self.flash.storage.erase(slot);
-        }
-        self.spare.stream.rewind();
-        let block = &mut self.spare.stream.block;
-        let at = self.flash.geometry.block(slot, 0);
-        let worn = match self.flash.storage.read(at, block) {
-            Ok(()) => EraseHeader::parse(block).map_or(0, |header| header.erase_count),
-            Err(_) => 0,
-        };
-        self.counters.slots_erased += 1;
-        self.flash.storage.erase(slot)?;
-        let header = EraseHeader {
-            uuid: self.flash.uuid,
-            geometry: self.flash.geometry,
-            slot,
-            erase_count: worn.saturating_add(1),
-        };
-        header.emit(block);
-        self.flash.storage.write(at, block)
-    }
-
     /// Counts the unacknowledged frames of a slot that is about to be overwritten.
-    fn lap(&mut self, slot: u32) {
+    pub(crate) fn lap(&mut self, slot: u32) {
         let info = self.slots.get(slot);
         let next = self.slots.segments_from(info.seq + 1).next().map(|(_, next)| next);
         let (end, end_prior) = next.map_or((self.flash_next, self.flash_next), |next| {

@@ -83,6 +83,16 @@ pub trait Storage {
     /// The medium's; the ring then passes over the slot.
     fn erase(&mut self, slot: u32) -> Result<(), Self::Error>;
 
+    /// Erases a part of slot `slot`, short enough for a pause between other work: part `part`, counted from 0. `Ok(true)`: it
+    /// was the last. The parts of a slot together are as [`Storage::erase`].
+    ///
+    /// # Errors
+    /// As [`Storage::erase`].
+    fn erase_step(&mut self, slot: u32, part: u32) -> Result<bool, Self::Error> {
+        let _ = part;
+        self.erase(slot).map(|()| true)
+    }
+
     /// Makes everything written so far durable.
     ///
     /// # Errors
@@ -119,6 +129,9 @@ impl<S: Storage + ?Sized> Storage for &mut S {
     }
     fn erase(&mut self, slot: u32) -> Result<(), S::Error> {
         (**self).erase(slot)
+    }
+    fn erase_step(&mut self, slot: u32, part: u32) -> Result<bool, S::Error> {
+        (**self).erase_step(slot, part)
     }
     fn sync(&mut self) -> Result<(), S::Error> {
         (**self).sync()

@@ -18,6 +18,11 @@ pub async fn run(shared: SharedRef) {
                 was_degraded = report(&shared, result, was_degraded);
                 smol::future::yield_now().await;
             }
+            // Nothing to write now: the time for an erase, which takes up to two seconds.
+            _ if shared.agent.borrow().ring().erase_due() => {
+                shared.agent.borrow_mut().ring_mut().erase_step();
+                smol::future::yield_now().await;
+            }
             Some((at, _)) => {
                 let changed = smol::future::or(shared.stored.after(stored), shared.answered.after(answered));
                 smol::future::or(changed, sleep(at)).await;

@@ -355,6 +355,13 @@ impl Storage for Medium {
         }
     }
 
+    fn erase_step(&mut self, slot: u32, part: u32) -> Result<bool, MediumError> {
+        match &mut self.device {
+            Device::Mtd(flash) => flash.erase_step(slot, part),
+            Device::File(_) | Device::Block(_) => Ok(true),
+        }
+    }
+
     fn is_bad(&mut self, slot: u32) -> bool {
         match &mut self.device {
             Device::Mtd(flash) => flash.is_bad(slot),

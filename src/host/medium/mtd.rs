@@ -286,19 +286,27 @@ impl<D: Mtd> Storage for Flash<D> {
     }
 
     fn erase(&mut self, slot: u32) -> Result<(), MediumError> {
-        for offset in self.erase_blocks(slot) {
-            if let Err(error) = self.device.erase(offset) {
-                // A mark that cannot be set leaves the slot to be tried again next lap.
-                if self.device.info().chip == Chip::Nand
-                    && self.device.mark_bad(offset).is_ok()
-                    && let Some(bad) = self.bad.get_mut(slot as usize)
-                {
-                    *bad = true;
-                }
-                return Err(error.into());
-            }
+        let mut part = 0;
+        while !self.erase_step(slot, part)? {
+            part += 1;
         }
         Ok(())
+    }
+
+    fn erase_step(&mut self, slot: u32, part: u32) -> Result<bool, MediumError> {
+        let mut blocks = self.erase_blocks(slot).skip(part as usize);
+        let Some(offset) = blocks.next() else { return Ok(true) };
+        if let Err(error) = self.device.erase(offset) {
+            // A mark that cannot be set leaves the slot to be tried again next lap.
+            if self.device.info().chip == Chip::Nand
+                && self.device.mark_bad(offset).is_ok()
+                && let Some(bad) = self.bad.get_mut(slot as usize)
+            {
+                *bad = true;
+            }
+            return Err(error.into());
+        }
+        Ok(blocks.next().is_none())
     }
 
     fn sync(&mut self) -> Result<(), MediumError> {
