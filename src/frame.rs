@@ -200,6 +200,25 @@ impl Frame {
         self.extras.clear();
         self.notes = Notes::default();
     }
+
+    /// Makes this frame equal to `other`.
+    ///
+    /// # Errors
+    /// [`Full`] when it was made for less; what it holds then means nothing.
+    pub fn copy_from(&mut self, other: &Self) -> Result<(), Full> {
+        self.reset(other.target, other.time_ms);
+        self.number = other.number;
+        self.up = other.up;
+        self.unix_ms = other.unix_ms;
+        self.duration_100us = other.duration_100us;
+        self.counts = other.counts;
+        self.notes = other.notes;
+        self.samples.extend(&other.samples)?;
+        self.explicit.extend(&other.explicit)?;
+        self.stale.extend(&other.stale)?;
+        // They come out of a frame: they are in order.
+        self.extras.set_bytes(other.extras.as_bytes()).map(drop)
+    }
 }
 
 /// What reading the next frame found.

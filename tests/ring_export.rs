@@ -121,7 +121,7 @@ fn a_killed_box_gives_up_every_sample_it_had_committed() {
     );
     assert!(!text(&rest.stdout).contains("job=\"gone\""));
     let to = format!("{}.{:03}", counted[3].1 / 1_000, counted[3].1 % 1_000);
-    let some = run(&["ring", "export", ring, "--from=2020-01-01T00:00:00Z", "--to", &to]);
+    let some = run(&["ring", "export", ring, "--from=2020-01-01T00:00:00Z", "--until", &to]);
     assert_eq!(
         points(&text(&some.stdout), &format!("scrapes_total{{{labels}}}")),
         counted[..3]

@@ -321,6 +321,8 @@ pub struct RingStats {
     pub payload_bytes_written: u64,
     /// Samples in them.
     pub samples_written: u64,
+    /// Milliseconds from the mount to the latest time heard of.
+    pub running_ms: u64,
     /// Erases of the least and the most erased slot of a write-once medium, since they were first formatted.
     pub erase_counts: Option<(u32, u32)>,
 }

@@ -64,6 +64,7 @@ pub mod storage;
 pub mod testing;
 
 pub mod values;
+pub mod wear;
 mod writer;
 
 pub use config::{
@@ -195,6 +196,8 @@ pub struct Ring<S: Storage> {
     needed_bytes: usize,
     /// Bytes a whole dictionary may take, and for how many series that was computed.
     dictionary_bytes: (usize, usize),
+    /// Boot time of the mount.
+    mounted: Instant,
     /// Latest boot time heard of.
     now: Instant,
     degraded_since: Option<Instant>,
@@ -433,6 +436,7 @@ impl<S: Storage> Ring<S> {
             oldest_unix_ms: oldest,
             payload_bytes_written: self.payload_bytes_written,
             samples_written: self.samples_written,
+            running_ms: self.now.0.saturating_sub(self.mounted.0),
             erase_counts: self.erases.range(),
         }
     }

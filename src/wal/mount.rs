@@ -184,6 +184,7 @@ impl<S: Storage> Ring<S> {
             needed: Bits::new(config.max_series),
             needed_bytes: 0,
             dictionary_bytes: (0, 0),
+            mounted: boot.now,
             now: boot.now,
             degraded_since: None,
             stopped: false,

@@ -120,6 +120,18 @@ impl<S: Storage> FrameReader<S> {
         }
     }
 
+    /// Samples of the largest frame it can read.
+    #[must_use]
+    pub fn frame_capacity(&self) -> usize {
+        self.frame.samples.capacity()
+    }
+
+    /// A frame that takes whatever this reads. Allocates.
+    #[must_use]
+    pub fn frame_like(&self) -> Frame {
+        Frame::with_extras(self.frame.samples.capacity(), self.frame.extras.capacity())
+    }
+
     /// What the image holds.
     #[must_use]
     pub const fn summary(&self) -> &Summary {

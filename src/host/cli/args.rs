@@ -115,7 +115,7 @@ pub struct RingVerify {
 }
 
 /// write the samples of a ring as OpenMetrics text to standard output, for 'promtool tsdb create-blocks-from openmetrics';
-/// external labels and write_relabel_configs are not applied; staleness markers have no form there and are counted
+/// or, with --to, send them to a receiver; the ring is only read; external labels and write_relabel_configs are not applied; staleness markers have no form there and are counted
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "export", help_triggers("-h", "--help", "help"))]
 pub struct RingExport {
@@ -129,7 +129,35 @@ pub struct RingExport {
 
     /// time to stop before, in the same forms
     #[argh(option)]
+    pub until: Option<String>,
+
+    /// send them to this receiver by remote write instead: http:// or https:// URL; staleness markers included
+    #[argh(option)]
     pub to: Option<String>,
+
+    /// with --to: a header, as 'X-Scope-OrgID: plant'; may be repeated
+    #[argh(option)]
+    pub header: Vec<String>,
+
+    /// with --to: user of basic authentication
+    #[argh(option)]
+    pub user: Option<String>,
+
+    /// with --to: file with the password
+    #[argh(option)]
+    pub password_file: Option<String>,
+
+    /// with --to: file with a bearer token
+    #[argh(option)]
+    pub bearer_token_file: Option<String>,
+
+    /// with --to: certificates to trust, PEM (default: the system's)
+    #[argh(option)]
+    pub ca_file: Option<String>,
+
+    /// with --to: most samples in a request (default: 2000)
+    #[argh(option, default = "2000")]
+    pub max_samples: usize,
 
     /// only targets with this label: job=node, job!=node, instance=~'10[.].*', instance!~'...'; may be repeated, all must hold
     #[argh(option)]

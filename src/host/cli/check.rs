@@ -5,6 +5,8 @@ use crate::host::app::build::Plan;
 use crate::host::app::factory;
 use crate::host::config::{Config, Loaded, Scheme, TargetSpec};
 use crate::host::logger;
+use crate::host::medium::Kind;
+use crate::wal::wear::MILLIBYTES_PER_SAMPLE;
 use alloc::string::String;
 use std::process::ExitCode;
 
@@ -86,14 +88,32 @@ fn print_ring(config: &Config, targets: &crate::host::config::Targets) {
     for share in [1, 4] {
         let duration = config.ring_duration(targets, series / share);
         std::println!(
-            "  with {:>6} series: {} samples and {} bytes a day while the uplink is away; lasts {}",
+            "  with {:>6} series: {} samples a day; an outage of {} fits",
             series / share,
             duration.samples_per_day,
-            duration.bytes_per_day,
             Days(duration.ms)
         );
+        let laps = duration.millilaps_per_year;
+        std::println!(
+            "    wear while it lasts, a day: {} commits, {} bytes on the ring, {} bytes at the block layer; {}.{} laps a year",
+            duration.wear.commits_per_day,
+            duration.wear.bytes_per_day,
+            duration.wear.device_bytes_per_day,
+            laps / 1_000,
+            laps % 1_000 / 100
+        );
     }
-    std::println!("  While the uplink works nothing is written at all.");
+    std::println!(
+        "  Assumed: {}.{:02} bytes a sample before padding to blocks (noisy analogue values take 1.5 to 3), series spread evenly \
+         over the targets within their sample_limit{}. While the uplink works nothing is written at all.",
+        MILLIBYTES_PER_SAMPLE / 1_000,
+        MILLIBYTES_PER_SAMPLE % 1_000 / 10,
+        match config.ring_kind() {
+            Kind::File => ", a file system that adds 130 bytes a commit",
+            Kind::Block => ", slots behind the first 4 MiB",
+            Kind::Mtd => ", a lap is one erase of every slot",
+        }
+    );
 }
 
 /// Milliseconds as days or hours, whichever says more.

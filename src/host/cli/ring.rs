@@ -4,6 +4,7 @@ pub mod export;
 pub mod format;
 mod openmetrics;
 mod selection;
+mod send;
 
 use super::EXIT_FAULTS;
 use crate::host::civil::Timestamp;

@@ -111,7 +111,7 @@ impl Authorization {
     }
 
     /// The header value for the next request; files are read here.
-    pub(super) fn header(&self) -> Result<Option<HeaderValue>, HttpError> {
+    pub(crate) fn header(&self) -> Result<Option<HeaderValue>, HttpError> {
         let text = match self {
             Self::None => return Ok(None),
             Self::Basic { user, password } => {

@@ -164,16 +164,35 @@ impl TlsContext {
         if let Some(roots) = self.system_roots.get() {
             return Ok(roots.clone());
         }
-        let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
-        let bundles = from_environment
-            .into_iter()
-            .chain(SYSTEM_BUNDLES.iter().map(PathBuf::from));
-        let roots = bundles
+        let roots = bundles()
             .filter_map(|path| read_bundle(&path))
             .next()
             .ok_or(TlsConfigError::NoSystemRoots)?;
         Ok(self.system_roots.get_or_init(|| Arc::new(roots)).clone())
     }
+}
+
+/// Where the system's roots may be.
+fn bundles() -> impl Iterator<Item = PathBuf> {
+    let from_environment = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    from_environment
+        .into_iter()
+        .chain(SYSTEM_BUNDLES.iter().map(PathBuf::from))
+}
+
+/// The system's roots as certificates, for one-shot commands.
+///
+/// # Errors
+/// There are none.
+pub fn system_roots() -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let certificates = |path: PathBuf| -> Option<Vec<_>> {
+        let found: Vec<_> = CertificateDer::pem_file_iter(path).ok()?.flatten().collect();
+        (!found.is_empty()).then_some(found)
+    };
+    bundles()
+        .filter_map(certificates)
+        .next()
+        .ok_or(TlsConfigError::NoSystemRoots)
 }
 
 /// The roots of one bundle, entry by entry; entries rustls cannot use are skipped. `None` without any.

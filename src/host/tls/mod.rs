@@ -28,7 +28,7 @@ mod stream;
 mod verify;
 
 pub use clock::CertClock;
-pub use config::{Pem, TlsClient, TlsConfigError, TlsContext, TlsSettings, TlsVersion};
+pub use config::{Pem, TlsClient, TlsConfigError, TlsContext, TlsSettings, TlsVersion, system_roots};
 pub use error::{StreamError, TlsError};
 pub use stream::{SEND_LIMIT_BYTES, TlsStream};
 

@@ -22,6 +22,7 @@
 
 use super::openmetrics;
 use super::selection::Selection;
+use super::send::send;
 use crate::catalogue::SeriesText;
 use crate::frame::Frame;
 use crate::host::cli::EXIT_CONFIGURATION;
@@ -50,7 +51,7 @@ const TEXT_BYTES: usize = 64 * 1024;
 pub fn run(arguments: &RingExport) -> ExitCode {
     let selection = Selection::parse(
         arguments.from.as_deref(),
-        arguments.to.as_deref(),
+        arguments.until.as_deref(),
         &arguments.target,
         arguments.remote_unacknowledged_only,
     );
@@ -65,6 +66,25 @@ pub fn run(arguments: &RingExport) -> ExitCode {
         Ok(inspector) => FrameReader::new(inspector),
         Err(error) => return super::failed(&error),
     };
+    if let Some(url) = &arguments.to {
+        if !(url.starts_with("http://") || url.starts_with("https://")) {
+            std::eprintln!(
+                "tidegate: --to: found {url:?}, expected an http:// or https:// URL; the time to stop before is --until"
+            );
+            return ExitCode::from(EXIT_CONFIGURATION);
+        }
+        return match send(&mut reader, &selection, url, arguments) {
+            Ok(sent) => {
+                std::eprintln!("{}: {sent}", arguments.path);
+                if sent.is_whole() {
+                    ExitCode::SUCCESS
+                } else {
+                    ExitCode::FAILURE
+                }
+            }
+            Err(error) => super::failed(&error),
+        };
+    }
     match export(&mut reader, &selection, PASS_SAMPLES, &mut io::stdout().lock()) {
         Ok(tally) => {
             std::eprintln!("{}: {tally}", arguments.path);
@@ -241,7 +261,7 @@ fn group_len(rest: &[((String, String), Id)], counts: &[u64], pass_samples: u64)
 }
 
 /// Calls `visit` for every frame of a wanted target. Returns how many frames cannot be read.
-fn each_selected<S: Storage>(
+pub(super) fn each_selected<S: Storage>(
     reader: &mut FrameReader<S>,
     selection: &Selection,
     mut visit: impl FnMut(&Read<'_>),

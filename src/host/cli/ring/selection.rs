@@ -40,7 +40,7 @@ impl Selection {
         };
         let selection = Self {
             from_ms: time("--from", from, i64::MIN)?,
-            to_ms: time("--to", to, i64::MAX)?,
+            to_ms: time("--until", to, i64::MAX)?,
             targets: targets
                 .iter()
                 .map(|text| LabelMatch::parse(text).map_err(|problem| format!("--target: {problem}")))
@@ -48,7 +48,7 @@ impl Selection {
             unacknowledged_only,
         };
         if selection.from_ms >= selection.to_ms {
-            return Err("--from is not before --to".to_string());
+            return Err("--from is not before --until".to_string());
         }
         Ok(selection)
     }

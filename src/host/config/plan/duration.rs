@@ -1,49 +1,84 @@
-//! How long an outage the ring covers.
+//! How long an outage the ring covers, and what it costs the medium.
 
-use crate::host::config::{Config, Targets};
+use crate::host::config::{Config, TargetSpec, Targets};
+use crate::host::medium::Kind;
+use crate::wal::format::Geometry;
+use crate::wal::wear::{self, Load, Wear};
+use std::path::Path;
 
-/// Bytes a sample takes on the ring before padding, thousandths: between 0.47 (several targets in a segment) and 0.62
-/// (node_exporter alone), 15 s, 256 KiB segments (flash.md §4.3). Noisy analogue sensors take 1.5 to 3.
-const RING_MILLIBYTES_PER_SAMPLE: u64 = 550;
+const DAY_MS: u64 = 86_400_000;
 
-/// How long an outage the ring covers.
+/// How long an outage the ring covers, and what it costs the medium.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingDuration {
     /// Milliseconds of scraping that fit.
     pub ms: u64,
     /// Samples a day.
     pub samples_per_day: u64,
-    /// Bytes written a day during an outage, padding included.
-    pub bytes_per_day: u64,
+    /// What is written meanwhile.
+    pub wear: Wear,
+    /// Laps of the ring if the outage lasted a year, thousandths.
+    pub millilaps_per_year: u64,
 }
 
 impl Config {
-    /// How long the ring lasts without an uplink when `series` series are spread evenly over the targets.
+    /// What the ring is: a file where nothing is yet.
+    #[must_use]
+    pub fn ring_kind(&self) -> Kind {
+        Kind::of(Path::new(&self.tidegate.ring.path)).unwrap_or(Kind::File)
+    }
+
+    /// The ring's shape, if it fits the medium.
+    #[must_use]
+    pub fn ring_geometry(&self) -> Option<Geometry> {
+        let (ring, kind) = (&self.tidegate.ring, self.ring_kind());
+        Geometry::behind(
+            kind.first_offset(),
+            u32::try_from(ring.block_size.bytes).ok()?,
+            u32::try_from(ring.segment_size.bytes).ok()?,
+            ring.size.bytes,
+            kind.writing(),
+        )
+    }
+
+    /// The load when `samples_per_day` come in `rounds_per_day` scrapes.
+    #[must_use]
+    pub fn ring_load(&self, samples_per_day: u64, rounds_per_day: u64) -> Load {
+        let ring = &self.tidegate.ring;
+        Load {
+            samples_per_day,
+            rounds_per_day,
+            commit_interval_ms: ring.commit_interval.ms,
+            block_bytes: u32::try_from(ring.block_size.bytes).unwrap_or(u32::MAX),
+            in_file: self.ring_kind() == Kind::File,
+        }
+    }
+
+    /// How long the ring lasts without an uplink when `series` series are spread evenly over the targets, none having more than
+    /// its `sample_limit`.
     ///
     /// Commits write whole blocks, so a short `commit_interval` pads: 1,000 series at 15 s fill 55 % of a 4 KiB block a minute.
     #[must_use]
     pub fn ring_duration(&self, targets: &Targets, series: u64) -> RingDuration {
-        const DAY_MS: u64 = 86_400_000;
         let count = targets.active.len().max(1) as u64;
         let each = series.div_ceil(count);
-        let scrapes_per_day: u64 = targets.active.iter().map(|t| DAY_MS / t.interval.ms.max(1)).sum();
-        let samples_per_day = each.saturating_mul(scrapes_per_day);
-        let ring = &self.tidegate.ring;
-        // A commit interval of 0 writes each scrape by itself.
-        let commits = match ring.commit_interval.ms {
-            0 => scrapes_per_day,
-            ms => scrapes_per_day.min(DAY_MS / ms.min(DAY_MS)),
+        let limit = |target: &TargetSpec| {
+            let job = self.scrape_configs.get(target.job);
+            job.map(|job| u64::from(job.sample_limit)).filter(|&limit| limit > 0)
         };
-        let per_commit = samples_per_day.saturating_mul(RING_MILLIBYTES_PER_SAMPLE) / 1_000 / commits.max(1);
-        let block = ring.block_size.bytes.max(1);
-        let bytes_per_day = per_commit.div_ceil(block).saturating_mul(block).saturating_mul(commits);
-        // The segment that is being made room for holds nothing.
-        let capacity = ring.size.bytes.saturating_sub(ring.segment_size.bytes);
-        let ms = (u128::from(capacity) * u128::from(DAY_MS)).checked_div(u128::from(bytes_per_day));
+        let rounds = |target: &TargetSpec| DAY_MS / target.interval.ms.max(1);
+        let samples = |target: &TargetSpec| rounds(target).saturating_mul(limit(target).unwrap_or(each).min(each));
+        let samples_per_day = targets.active.iter().map(samples).fold(0, u64::saturating_add);
+        let wear = self
+            .ring_load(samples_per_day, targets.active.iter().map(rounds).sum())
+            .wear();
+        let geometry = self.ring_geometry();
+        let capacity = geometry.as_ref().map_or(0, wear::capacity);
         RingDuration {
-            ms: ms.map_or(u64::MAX, |ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            ms: wear::lasts_ms(capacity, wear.bytes_per_day).unwrap_or(u64::MAX),
             samples_per_day,
-            bytes_per_day,
+            wear,
+            millilaps_per_year: geometry.map_or(0, |geometry| wear::millilaps_per_year(&geometry, wear.bytes_per_day)),
         }
     }
 }

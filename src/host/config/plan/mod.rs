@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(days(&config, 1_000), 18);
         // Every scrape: a block each, as measured in flash.md §3.2 (3.65 bytes a sample at 1,136 series).
         config.tidegate.ring.commit_interval = Duration::default();
-        assert_eq!(config.ring_duration(&targets, 1_136).bytes_per_day, 5_760 * 4_096);
+        assert_eq!(config.ring_duration(&targets, 1_136).wear.bytes_per_day, 5_760 * 4_096);
         assert_eq!(config.ring_duration(&Targets::default(), 1_000).ms, u64::MAX);
     }
 }

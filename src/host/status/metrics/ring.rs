@@ -3,6 +3,9 @@
 use super::super::exposition::{Kind, Writer};
 use super::{MicroSeconds, Seconds};
 use crate::host::app::shared::Shared;
+use crate::host::config::Config;
+use crate::host::medium::mtd::Health;
+use crate::wal::wear;
 use crate::wal::{Counters, Reason, RingStats};
 use core::fmt::{self, Write};
 
@@ -60,7 +63,7 @@ const GAUGES: [Gauge; 11] = [
 
 type Count = (&'static str, &'static str, fn(&Counters) -> u64);
 
-const COUNTERS: [Count; 11] = [
+const COUNTERS: [Count; 14] = [
     ("tidegate_ring_frames_appended_total", "Scrapes stored.", |c| {
         c.frames_appended
     }),
@@ -81,6 +84,21 @@ const COUNTERS: [Count; 11] = [
         |c| c.blocks_written,
     ),
     ("tidegate_ring_slots_erased_total", "Slots erased.", |c| c.slots_erased),
+    (
+        "tidegate_ring_erases_in_commits_total",
+        "Slots erased while a commit waited: 0 where the next one is erased in time.",
+        |c| c.erases_in_commits,
+    ),
+    (
+        "tidegate_ring_slots_failed_total",
+        "Slots that took nothing and were passed over or tried again.",
+        |c| c.slots_failed,
+    ),
+    (
+        "tidegate_ring_frames_coded_again_total",
+        "Scrapes coded again for another slot after the one they were meant for failed.",
+        |c| c.frames_coded_again,
+    ),
     ("tidegate_ring_syncs_total", "Syncs that the medium confirmed.", |c| {
         c.syncs
     }),
@@ -104,6 +122,7 @@ const COUNTERS: [Count; 11] = [
 
 /// Writes the ring's families.
 pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
+    let chip = shared.agent.borrow_mut().ring_mut().storage_mut().chip_health();
     let agent = shared.agent.borrow();
     let (stats, counters) = (agent.ring().stats(), agent.ring().counters());
     let live = shared.live();
@@ -135,7 +154,88 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
         counters.blocks_written * ring.block_size.bytes,
     )?;
     commits(out, shared)?;
+    wear(out, &live.config, &stats, counters)?;
+    if let Some(chip) = chip {
+        write_chip(out, &chip)?;
+    }
     losses(out, counters)
+}
+
+/// What the medium goes through, projected.
+fn wear<W: Write>(out: &mut Writer<'_, W>, config: &Config, stats: &RingStats, counters: &Counters) -> fmt::Result {
+    let block = config.tidegate.ring.block_size.bytes;
+    let daily = |count: u64| wear::per_day(count, stats.running_ms);
+    let written = daily(counters.blocks_written.saturating_mul(block));
+    let load = config.ring_load(daily(counters.samples_appended), daily(counters.frames_appended));
+    let outage = load.wear().bytes_per_day;
+    out.single(
+        "tidegate_ring_written_bytes_per_day",
+        Kind::Gauge,
+        "Bytes written since the start, as so much a day.",
+        written,
+    )?;
+    out.single(
+        "tidegate_ring_outage_bytes_per_day",
+        Kind::Gauge,
+        "Bytes a day that what is scraped would cost while the uplink is away, estimated.",
+        outage,
+    )?;
+    if let Some(geometry) = config.ring_geometry() {
+        let laps = |bytes| Seconds(i64::try_from(wear::millilaps_per_year(&geometry, bytes)).unwrap_or(i64::MAX));
+        let help = "Laps of the ring in a year: as since the start, and if the uplink were away.";
+        out.family("tidegate_ring_laps_per_year", Kind::Gauge, help)?;
+        out.sample(&[("rate", &"running")], laps(written))?;
+        out.sample(&[("rate", &"outage")], laps(outage))?;
+    }
+    if let Some(left) = wear::lasts_ms(stats.free_bytes, outage) {
+        out.single(
+            "tidegate_ring_seconds_left",
+            Kind::Gauge,
+            "Time until unacknowledged samples must go if the uplink is away, at the rate scraped since the start.",
+            left / 1_000,
+        )?;
+    }
+    if let Some((least, most)) = stats.erase_counts {
+        out.family(
+            "tidegate_ring_slot_erases",
+            Kind::Gauge,
+            "Erases of the least and the most erased slot.",
+        )?;
+        out.sample(&[("slot", &"least")], least)?;
+        out.sample(&[("slot", &"most")], most)?;
+    }
+    Ok(())
+}
+
+type ChipCount = (&'static str, &'static str, fn(&Health) -> u64);
+
+const CHIP_COUNTS: [ChipCount; 4] = [
+    (
+        "tidegate_flash_corrected_bits",
+        "Bits that error correction put right since the ring was opened.",
+        |chip| chip.corrected_bits,
+    ),
+    (
+        "tidegate_flash_uncorrectable_pages",
+        "Pages beyond correction since the ring was opened.",
+        |chip| chip.uncorrectable_pages,
+    ),
+    ("tidegate_flash_bad_slots", "Slots that cannot be used.", |chip| {
+        chip.bad_slots.into()
+    }),
+    (
+        "tidegate_flash_mismatches",
+        "Blocks that did not read back as programmed since the ring was opened.",
+        |chip| chip.mismatches,
+    ),
+];
+
+/// What the driver of a raw chip says.
+fn write_chip<W: Write>(out: &mut Writer<'_, W>, chip: &Health) -> fmt::Result {
+    for (name, help, value) in CHIP_COUNTS {
+        out.single(name, Kind::Gauge, help, value(chip))?;
+    }
+    Ok(())
 }
 
 fn commits<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
