@@ -120,10 +120,10 @@ impl<S: Storage> FrameReader<S> {
         }
     }
 
-    /// Samples of the largest frame it can read.
+    /// Samples of the largest frame it can read, and bytes of what they carry.
     #[must_use]
-    pub fn frame_capacity(&self) -> usize {
-        self.frame.samples.capacity()
+    pub fn frame_capacity(&self) -> (usize, usize) {
+        (self.frame.samples.capacity(), self.frame.extras.capacity())
     }
 
     /// A frame that takes whatever this reads. Allocates.

@@ -29,7 +29,7 @@ use crate::host::tls::system_roots;
 use crate::limits::{MAX_SERIES, MAX_TARGETS};
 use crate::relabel::Relabel;
 use crate::remote_write::Compressor as _;
-use crate::remote_write::batch::{Batch, BatchLimits, Bounds, Layout, Place, Stop, UnknownTime};
+use crate::remote_write::batch::{Batch, BatchLimits, Bounds, Layout, Place, Sends, Stop, UnknownTime};
 use crate::remote_write::identity::Identity;
 use crate::remote_write::response::{Head, Protocol};
 use crate::wal::storage::Storage;
@@ -201,7 +201,12 @@ pub fn send<S: Storage>(
         body_bytes: options.max_samples.saturating_mul(BODY_BYTES_PER_SAMPLE),
         max_series: MAX_SERIES,
         max_targets: MAX_TARGETS,
-        frame_samples: reader.frame_capacity(),
+        frame_samples: reader.frame_capacity().0,
+        extras_bytes: reader.frame_capacity().1,
+        sends: Sends {
+            histograms: true,
+            exemplars: true,
+        },
     };
     for protocol in [Protocol::V2, Protocol::V1] {
         let mut sending = Sending {
@@ -354,7 +359,7 @@ impl Sending<'_> {
             let body = self.packed.get(..len).unwrap_or_default();
             let (asked, problem) = match self.receiver.post(self.protocol, body) {
                 Ok(head) if (200..300).contains(&head.status) => {
-                    let silent = self.protocol == Protocol::V2 && head.samples_written().is_none();
+                    let silent = self.protocol == Protocol::V2 && head.written().is_none();
                     return if silent && self.sent.samples == 0 {
                         Err(Halt::OnlyV1)
                     } else {
