@@ -48,6 +48,15 @@ pub enum Verdict {
     Dropped,
 }
 
+/// What is remembered of the last exemplar of a series; made by the scrape, which alone knows what it means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastExemplar {
+    /// Hash of all of it; 0: there was none.
+    pub hash: u32,
+    /// Low bits of its own time; 0: it had none.
+    pub time: u32,
+}
+
 /// Hash of an exposed text of one target; made by [`SeriesTable::key`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextKey(u64);
@@ -134,6 +143,8 @@ pub struct SeriesTable {
     items: Box<[Item]>,
     series: Box<[Seen]>,
     targets: Box<[Target]>,
+    /// Per series; empty where nobody wants exemplars.
+    exemplars: Box<[LastExemplar]>,
     seed: u64,
     texts: usize,
     dropped: usize,
@@ -152,6 +163,7 @@ impl SeriesTable {
             items: vec![NO_ITEM; table_len(max_texts)].into_boxed_slice(),
             series: vec![Seen::default(); series].into_boxed_slice(),
             targets: vec![Target::default(); max_targets.min(MAX_TARGETS)].into_boxed_slice(),
+            exemplars: Box::default(),
             seed,
             texts: 0,
             dropped: 0,
@@ -175,6 +187,46 @@ impl SeriesTable {
             max_targets
         };
         table_len(texts) * size_of::<Item>() + series * size_of::<Seen>() + targets * size_of::<Target>()
+    }
+
+    /// The same table, with 8 bytes per series for the last exemplar of each. Allocates them.
+    #[must_use]
+    pub fn with_exemplars(mut self) -> Self {
+        self.exemplars = vec![LastExemplar::default(); self.series.len()].into_boxed_slice();
+        self
+    }
+
+    /// What [`SeriesTable::with_exemplars`] takes.
+    #[must_use]
+    pub const fn exemplar_ram_bytes(max_series: usize) -> usize {
+        let series = if max_series > MAX_SERIES {
+            MAX_SERIES
+        } else {
+            max_series
+        };
+        series * size_of::<LastExemplar>()
+    }
+
+    /// Whether last exemplars are remembered.
+    #[must_use]
+    pub fn keeps_exemplars(&self) -> bool {
+        !self.exemplars.is_empty()
+    }
+
+    /// The last exemplar of `s`, if it had one and it is remembered.
+    #[must_use]
+    pub fn last_exemplar(&self, s: SeriesRef) -> Option<LastExemplar> {
+        self.exemplars
+            .get(usize::from(s.0))
+            .copied()
+            .filter(|last| last.hash != 0)
+    }
+
+    /// Remembers the last exemplar of `s` until the series is released.
+    pub fn set_last_exemplar(&mut self, s: SeriesRef, last: LastExemplar) {
+        if let Some(slot) = self.exemplars.get_mut(usize::from(s.0)) {
+            *slot = last;
+        }
     }
 
     /// A scrape of `t` starts.
@@ -544,6 +596,9 @@ impl SeriesTable {
             seen.texts -= 1;
             if seen.texts == 0 {
                 *seen = Seen::default();
+                if let Some(last) = self.exemplars.get_mut(usize::from(item.value)) {
+                    *last = LastExemplar::default();
+                }
                 give_up(catalogue, SeriesRef(item.value));
             }
         }

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use tidegate::exposition::{DEFAULT_PROTOCOLS, PROTOBUF_FIRST};
 use tidegate::host::config::*;
 
 /// A directory that goes away with the test.
@@ -212,13 +213,62 @@ fn configurations_of_the_compliance_suites_load() {
     let offered = &loaded.config.scrape_configs[0].scrape_protocols;
     assert_eq!(
         offered[..],
-        [ScrapeProtocol::OpenMetricsText100, ScrapeProtocol::PrometheusText004]
+        [
+            ScrapeProtocol::PrometheusProto,
+            ScrapeProtocol::OpenMetricsText100,
+            ScrapeProtocol::PrometheusText004
+        ]
     );
-    assert!(
-        warnings(&loaded).contains("PrometheusProto is left out"),
-        "{}",
-        warnings(&loaded)
+}
+
+#[test]
+fn native_histograms_are_asked_for_in_protobuf_unless_the_file_says_otherwise() {
+    let loaded = Dir::new("native")
+        .load(
+            "global: {scrape_native_histograms: true, always_scrape_classic_histograms: true}\n\
+             scrape_configs:\n- {job_name: a}\n- {job_name: b, scrape_protocols: [PrometheusText0.0.4]}\n\
+             - {job_name: c, scrape_native_histograms: false, always_scrape_classic_histograms: false}\n\
+             - {job_name: d, native_histogram_bucket_limit: 160, native_histogram_min_bucket_factor: 1.1}\n\
+             remote_write:\n- {url: 'http://h/'}\n",
+        )
+        .unwrap();
+    let [a, b, c, d] = &loaded.config.scrape_configs[..] else {
+        panic!("four jobs")
+    };
+    assert_eq!(a.scrape_protocols[..], PROTOBUF_FIRST);
+    assert_eq!(b.scrape_protocols[..], [ScrapeProtocol::PrometheusText004]);
+    assert_eq!(c.scrape_protocols[..], DEFAULT_PROTOCOLS);
+    for (job, expected) in [(a, true), (b, true), (c, false)] {
+        assert_eq!(job.scrape_native_histograms, Some(expected));
+        assert_eq!(job.always_scrape_classic_histograms, Some(expected));
+    }
+    assert_eq!(
+        (
+            d.native_histogram_bucket_limit,
+            d.native_histogram_min_bucket_factor.max_schema()
+        ),
+        (160, 2)
     );
+    assert_eq!(a.native_histogram_min_bucket_factor.max_schema(), 8);
+    for (factor, schema) in [
+        ("0", 8),
+        ("1", 8),
+        ("1.00271", 8),
+        ("1.003", 7),
+        ("2", 0),
+        ("2.0001", -1),
+        ("65536", -4),
+        ("1e300", -4),
+    ] {
+        let text = format!(
+            "scrape_configs:\n- {{job_name: a, native_histogram_min_bucket_factor: {factor}}}\nremote_write:\n- {{url: 'http://h/'}}\n"
+        );
+        let loaded = Dir::new("factor").load(text).unwrap();
+        let found = loaded.config.scrape_configs[0]
+            .native_histogram_min_bucket_factor
+            .max_schema();
+        assert_eq!(found, schema, "{factor}");
+    }
 }
 
 #[test]

@@ -82,6 +82,8 @@ const MAX_TARGETS: usize = 4;
 const SIZE: SessionSize = SessionSize {
     max_samples: MAX_SERIES,
     line_bytes: 20_480,
+    label_bytes: 0,
+    extras_bytes: 0,
 };
 
 struct Rig {

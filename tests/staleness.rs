@@ -290,6 +290,8 @@ struct Rig {
 const SIZE: SessionSize = SessionSize {
     max_samples: MAX_SERIES,
     line_bytes: 1_000,
+    label_bytes: 0,
+    extras_bytes: 0,
 };
 
 impl Rig {

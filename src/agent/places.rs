@@ -214,6 +214,8 @@ impl<S: Storage> Agent<S> {
         let time = time.map_or(now, |last| now.max(last + 1));
         let mut session = Session::new(SessionSize {
             line_bytes: 1,
+            label_bytes: 0,
+            extras_bytes: 0,
             max_samples: self.table.tracked(t).max(1),
         });
         self.begin(&mut session, Due { target: t, time });

@@ -6,7 +6,7 @@ use core::fmt::{self, Write};
 /// A scrape protocol by its configuration name (`scrape_protocols`, `fallback_scrape_protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// `PrometheusProto`: known so that a configuration naming it can be told why not; never read here.
+    /// `PrometheusProto`.
     PrometheusProto,
     /// `PrometheusText0.0.4`.
     PrometheusText004,
@@ -20,6 +20,15 @@ pub enum Protocol {
 
 /// The default list (`SCR-107`).
 pub const DEFAULT_PROTOCOLS: [Protocol; 4] = [
+    Protocol::OpenMetricsText100,
+    Protocol::OpenMetricsText001,
+    Protocol::PrometheusText100,
+    Protocol::PrometheusText004,
+];
+
+/// The default list where native histograms are wanted: only protobuf has them (`SCR-108`).
+pub const PROTOBUF_FIRST: [Protocol; 5] = [
+    Protocol::PrometheusProto,
     Protocol::OpenMetricsText100,
     Protocol::OpenMetricsText001,
     Protocol::PrometheusText100,
@@ -54,13 +63,13 @@ impl Protocol {
         }
     }
 
-    /// The format its bodies are read as; `None` for protobuf, which is not read.
+    /// The format its bodies are read as.
     #[must_use]
-    pub const fn format(self) -> Option<Format> {
+    pub const fn format(self) -> Format {
         match self {
-            Self::PrometheusProto => None,
-            Self::PrometheusText004 | Self::PrometheusText100 => Some(Format::Text),
-            Self::OpenMetricsText001 | Self::OpenMetricsText100 => Some(Format::OpenMetrics),
+            Self::PrometheusProto => Format::Protobuf,
+            Self::PrometheusText004 | Self::PrometheusText100 => Format::Text,
+            Self::OpenMetricsText001 | Self::OpenMetricsText100 => Format::OpenMetrics,
         }
     }
 
@@ -156,6 +165,13 @@ mod tests {
             ),
             "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.4"
         );
+        assert_eq!(
+            accept(&PROTOBUF_FIRST, EscapingScheme::AllowUtf8),
+            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,\
+             application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+             application/openmetrics-text;version=0.0.1;q=0.4,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+        );
         let all = accept(&Protocol::ALL, EscapingScheme::Underscores);
         assert!(all.starts_with(
             "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,"
@@ -177,8 +193,8 @@ mod tests {
         }
         assert_eq!(Protocol::from_name("prometheustext0.0.4"), None);
         assert_eq!(EscapingScheme::from_name(""), None);
-        assert_eq!(Protocol::PrometheusProto.format(), None);
-        assert_eq!(Protocol::PrometheusText100.format(), Some(Format::Text));
-        assert_eq!(Protocol::OpenMetricsText001.format(), Some(Format::OpenMetrics));
+        assert_eq!(Protocol::PrometheusProto.format(), Format::Protobuf);
+        assert_eq!(Protocol::PrometheusText100.format(), Format::Text);
+        assert_eq!(Protocol::OpenMetricsText001.format(), Format::OpenMetrics);
     }
 }

@@ -36,7 +36,7 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-pub use accept::{DEFAULT_PROTOCOLS, EscapingScheme, Protocol, write_accept};
+pub use accept::{DEFAULT_PROTOCOLS, EscapingScheme, PROTOBUF_FIRST, Protocol, write_accept};
 pub use error::{ParseError, Problem};
 pub use normalise::{FloatText, canonical_float, normalise_le_quantile};
 pub use parser::Parser;

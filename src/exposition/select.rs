@@ -28,7 +28,8 @@ impl fmt::Display for ContentTypeError {
             }
             Self::Unsupported(found) => write!(
                 f,
-                "Content-Type {found} is none of text/plain, application/openmetrics-text and no fallback_scrape_protocol is set"
+                "Content-Type {found} is none of text/plain, application/openmetrics-text, application/vnd.google.protobuf (only if \
+                 scrape_protocols has PrometheusProto) and no fallback_scrape_protocol is set"
             ),
         }
     }
@@ -49,6 +50,7 @@ pub fn select(content_type: Option<&[u8]>, fallback: Option<Format>) -> Result<F
             None => Err(ContentTypeError::Malformed(Excerpt::new(text))),
             Some(name) if name.eq_ignore_ascii_case(b"text/plain") => Ok(Format::Text),
             Some(name) if name.eq_ignore_ascii_case(b"application/openmetrics-text") => Ok(Format::OpenMetrics),
+            Some(name) if name.eq_ignore_ascii_case(b"application/vnd.google.protobuf") => Ok(Format::Protobuf),
             Some(_) => Err(ContentTypeError::Unsupported(Excerpt::new(text))),
         },
     };
@@ -142,6 +144,11 @@ mod tests {
             ("text/plain;", Format::Text),
             (" text/plain ; a=\"\\\"\" ;", Format::Text),
             ("application/openmetrics-text; version=9", Format::OpenMetrics),
+            ("application/vnd.google.protobuf", Format::Protobuf),
+            (
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited",
+                Format::Protobuf,
+            ),
             (
                 "application/openmetrics-text;version=1.0.0;charset=utf-8",
                 Format::OpenMetrics,

@@ -12,7 +12,7 @@
 use super::report::ScrapeError;
 use super::target::Target;
 use crate::catalogue::{CatalogueFull, SeriesText};
-use crate::exposition::{Format, normalise_le_quantile, parse_series};
+use crate::exposition::{Format, normalise_le_quantile, parse_exemplar_labels, parse_series};
 use crate::labels::{Excerpt, Labels, LabelsFull, METRIC_NAME, TextBuf};
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use crate::relabel::{Scratch, Verdict};
@@ -112,6 +112,20 @@ impl LabelBuilder {
         self.check_limits(target)?;
         self.reduce(target).map_err(full)?;
         self.write(target)
+    }
+
+    /// Reads the labels of an exemplar as exposed: their canonical text, and the characters of all names and values. `None`: they
+    /// are none, or a name is there twice.
+    pub(super) fn exemplar(&mut self, raw: &[u8]) -> Option<(&str, usize)> {
+        parse_exemplar_labels(raw, &mut self.exposed).ok()?;
+        if self.exposed.has_duplicate() {
+            return None;
+        }
+        let chars = |label: crate::labels::Label<'_>| label.name.chars().count() + label.value.chars().count();
+        let chars = self.exposed.iter().map(chars).sum();
+        self.body.clear();
+        self.exposed.write_body(&mut self.body).ok()?;
+        Some((&self.body, chars))
     }
 
     /// `merged` = `exposed` with the labels of the target.

@@ -8,6 +8,7 @@
 //! Nothing here does I/O, reads a clock, or allocates after construction. A target that floods, lies or drips harms
 //! only its own frame, which is empty and says `up` 0 if anything was wrong.
 
+mod carried;
 mod labels;
 pub mod report;
 pub mod schedule;

@@ -85,6 +85,11 @@ pub enum ScrapeError {
         /// The limit.
         limit: u32,
     },
+    /// `native_histogram_bucket_limit` exceeded at the lowest resolution.
+    BucketLimit {
+        /// The limit.
+        limit: u32,
+    },
     /// No room for another series.
     SeriesLimit(CatalogueFull),
     /// No room for another exposed text.
@@ -146,6 +151,10 @@ impl Display for ScrapeError {
             Self::SampleLimit { found, limit } => {
                 write!(f, "{found} samples after relabelling, sample_limit is {limit}")
             }
+            Self::BucketLimit { limit } => write!(
+                f,
+                "native histogram has more than native_histogram_bucket_limit ({limit}) buckets at the lowest resolution"
+            ),
             Self::SeriesLimit(full) => write!(f, "series limit: {full}"),
             Self::TextLimit(TextsFull { limit }) => {
                 write!(
@@ -296,6 +305,15 @@ pub struct Counters {
     pub exceeded_target_limit: u64,
     pub exceeded_series_limit: u64,
     pub markers_lost: u64,
+    pub exceeded_bucket_limit: u64,
+    pub exemplars: u64,
+    pub exemplars_invalid: u64,
+    pub exemplars_too_long: u64,
+    pub exemplars_duplicate: u64,
+    pub exemplars_no_room: u64,
+    pub exemplars_out_of_order: u64,
+    pub histograms_no_room: u64,
+    pub start_times_no_room: u64,
 }
 
 impl Counters {
@@ -321,6 +339,54 @@ impl Counters {
                 "reason=\"synthetic_name\"",
                 "Samples of successful scrapes that were dropped.",
                 self.synthetic_name,
+            ),
+            (
+                "tidegate_scrape_samples_dropped_total",
+                "reason=\"histogram_no_room\"",
+                "Samples of successful scrapes that were dropped.",
+                self.histograms_no_room,
+            ),
+            (
+                "tidegate_scraped_exemplars_total",
+                "",
+                "Exemplars that went into frames.",
+                self.exemplars,
+            ),
+            (
+                "tidegate_scrape_exemplars_dropped_total",
+                "reason=\"invalid\"",
+                "Exemplars not kept.",
+                self.exemplars_invalid,
+            ),
+            (
+                "tidegate_scrape_exemplars_dropped_total",
+                "reason=\"too_long\"",
+                "Exemplars not kept.",
+                self.exemplars_too_long,
+            ),
+            (
+                "tidegate_scrape_exemplars_dropped_total",
+                "reason=\"duplicate\"",
+                "Exemplars not kept.",
+                self.exemplars_duplicate,
+            ),
+            (
+                "tidegate_scrape_exemplars_dropped_total",
+                "reason=\"no_room\"",
+                "Exemplars not kept.",
+                self.exemplars_no_room,
+            ),
+            (
+                "prometheus_target_scrapes_exemplar_out_of_order_total",
+                "",
+                "Exemplars dropped because they were older than their series' last.",
+                self.exemplars_out_of_order,
+            ),
+            (
+                "tidegate_scrape_start_times_dropped_total",
+                "",
+                "Start times for which the frame had no room.",
+                self.start_times_no_room,
             ),
             (
                 "tidegate_scrapes_exceeded_series_limit_total",
@@ -365,6 +431,12 @@ impl Counters {
                 self.exceeded_sample_limit,
             ),
             (
+                "prometheus_target_scrapes_exceeded_native_histogram_bucket_limit_total",
+                "",
+                "Scrapes that hit native_histogram_bucket_limit.",
+                self.exceeded_bucket_limit,
+            ),
+            (
                 "prometheus_target_scrape_pool_exceeded_target_limit_total",
                 "",
                 "Scrapes refused because the job exceeded target_limit.",
@@ -389,6 +461,7 @@ impl Counters {
                 &mut self.exceeded_label_limits
             }
             ScrapeError::SampleLimit { .. } => &mut self.exceeded_sample_limit,
+            ScrapeError::BucketLimit { .. } => &mut self.exceeded_bucket_limit,
             ScrapeError::SeriesLimit(_) | ScrapeError::TextLimit(_) | ScrapeError::FrameLimit { .. } => {
                 &mut self.exceeded_series_limit
             }
@@ -478,6 +551,15 @@ mod tests {
             exceeded_target_limit: 11,
             exceeded_series_limit: 12,
             markers_lost: 13,
+            exceeded_bucket_limit: 14,
+            exemplars: 15,
+            exemplars_invalid: 16,
+            exemplars_too_long: 17,
+            exemplars_duplicate: 18,
+            exemplars_no_room: 19,
+            exemplars_out_of_order: 20,
+            histograms_no_room: 21,
+            start_times_no_room: 22,
         };
         let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
         counters.for_each(|name, labels, help, value| {
@@ -485,7 +567,7 @@ mod tests {
             assert!(names.insert((name, labels)));
             assert!(values.insert(value));
         });
-        assert_eq!(values, (1..=13).collect());
+        assert_eq!(values, (1..=22).collect());
     }
 
     #[test]

@@ -30,14 +30,18 @@
 //!
 //! Sources: SCR-211 to SCR-215, SCR-304, SCR-501 to SCR-509, SCR-651 to SCR-653, §1.9 to §1.12.
 
+use super::carried::{self, Carried};
 use super::labels::{Built, LabelBuilder};
 use super::report::{Counters, HealthState, Outcome, Reports, ScrapeError};
 use super::staleness::{self, FrameFull, Offer};
 use super::target::Target;
 use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
-use crate::exposition::{ContentTypeError, Event, Format, Parser, select};
+use crate::exposition::{
+    ContentTypeError, Event, Exemplar, Format, NativeHistogram, Parser, WriteError, protobuf_ram_bytes, select,
+};
 use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
+use crate::labels::Excerpt;
 use crate::metadata::Metadata;
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use crate::series::{SeriesTable, Verdict};
@@ -51,8 +55,12 @@ const FAMILY_BYTES: usize = 256;
 pub struct SessionSize {
     /// Samples of one scrape, and series of one target to mark; at most 65,535 count.
     pub max_samples: usize,
-    /// Bytes of a line, terminator included.
+    /// Bytes of a line, terminator included; of a protobuf body, of a metric.
     pub line_bytes: usize,
+    /// Bytes of the labels of a metric in a protobuf body; 0: protobuf is not read.
+    pub label_bytes: usize,
+    /// Bytes of what samples may carry: exemplars, start times, native histograms; 0: nothing.
+    pub extras_bytes: usize,
 }
 
 /// What all sessions work on. Lent to each call, so that the tables may live where their other users need them.
@@ -78,6 +86,23 @@ pub(super) struct Tally {
     pub(super) out_of_order: u32,
     pub(super) out_of_bounds: u32,
     synthetic: u32,
+    /// Native histograms for which the frame had no room.
+    pub(super) histograms_lost: u32,
+    pub(super) start_times_lost: u32,
+    pub(super) exemplars: ExemplarTally,
+    /// A native histogram had too many buckets at the lowest resolution: the scrape fails once it is read to its end.
+    over_bucket_limit: bool,
+}
+
+/// What became of exemplars.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ExemplarTally {
+    pub(super) kept: u32,
+    pub(super) invalid: u32,
+    pub(super) too_long: u32,
+    pub(super) duplicate: u32,
+    pub(super) out_of_order: u32,
+    pub(super) no_room: u32,
 }
 
 /// One scrape in progress. Reused for one scrape after the other.
@@ -100,6 +125,7 @@ struct Work {
     kind: MetricType,
     family: heapless::String<FAMILY_BYTES>,
     unix_ms: Option<i64>,
+    carried: Carried,
 }
 
 /// One sample line.
@@ -107,6 +133,9 @@ struct Line<'a> {
     series: &'a [u8],
     value: Number,
     timestamp_ms: Option<i64>,
+    start_ms: Option<i64>,
+    histogram: Option<NativeHistogram<'a>>,
+    exemplar: Option<Exemplar<'a>>,
 }
 
 impl Session {
@@ -114,14 +143,15 @@ impl Session {
     #[must_use]
     pub fn new(size: SessionSize) -> Self {
         Self {
-            parser: Parser::new(size.line_bytes),
+            parser: Parser::with_protobuf(size.line_bytes, size.label_bytes),
             work: Work {
-                frame: Frame::with_capacity(size.max_samples),
+                frame: Frame::with_extras(size.max_samples, size.extras_bytes),
                 tally: Tally::default(),
                 format: Format::Text,
                 kind: MetricType::Unknown,
                 family: heapless::String::new(),
                 unix_ms: None,
+                carried: Carried::new(message_bytes(size)),
             },
             format: Err(ContentTypeError::Missing),
             error: None,
@@ -134,8 +164,15 @@ impl Session {
     #[must_use]
     pub const fn ram_bytes(size: SessionSize) -> usize {
         // The parser keeps one byte more than a line.
+        let protobuf = match size.label_bytes {
+            0 => 0,
+            labels => protobuf_ram_bytes(labels),
+        };
         size.line_bytes
             + 1
+            + protobuf
+            + message_bytes(size)
+            + size.extras_bytes
             + size.max_samples * (size_of::<Sample>() + size_of::<ExplicitTime>() + size_of::<SeriesRef>())
     }
 
@@ -147,6 +184,7 @@ impl Session {
         self.work.kind = MetricType::Unknown;
         self.work.family.clear();
         self.work.unix_ms = now.map(|now| now.0);
+        self.work.carried.reset();
         self.format = Err(ContentTypeError::Missing);
         self.error = None;
         self.body_bytes = 0;
@@ -158,6 +196,9 @@ impl Session {
     /// first byte of the body, not before: an empty body needs none (SCR-213).
     pub fn content_type(&mut self, header: Option<&[u8]>, target: &Target) {
         self.format = select(header, target.fallback);
+        if self.format == Ok(Format::Protobuf) && !self.parser.reads_protobuf() {
+            self.format = Err(ContentTypeError::Unsupported(Excerpt::new(header.unwrap_or_default())));
+        }
     }
 
     /// Takes the next piece of the uncompressed body, of any size.
@@ -241,7 +282,7 @@ impl Session {
         }
         if !self.started {
             self.work.format = self.format.clone().map_err(ScrapeError::ContentType)?;
-            self.parser.start(self.work.format);
+            self.parser.start_with(self.work.format, target.histograms);
             self.started = true;
         }
         let mut rest = bytes;
@@ -262,6 +303,10 @@ impl Session {
         if limit > 0 && found > limit {
             return Err(ScrapeError::SampleLimit { found, limit });
         }
+        if self.work.tally.over_bucket_limit {
+            let limit = target.resolution.bucket_limit;
+            return Err(ScrapeError::BucketLimit { limit });
+        }
         Ok(())
     }
 
@@ -278,23 +323,45 @@ impl Session {
                     series,
                     value,
                     timestamp_ms,
-                    ..
+                    exemplar,
+                    start_ms,
                 } => {
                     let line = Line {
                         series,
                         value,
                         timestamp_ms,
+                        start_ms,
+                        histogram: None,
+                        exemplar,
                     };
                     let taken = self.work.sample(line, target, shared);
                     taken.map_err(|error| error.on_line(self.parser.line()))?;
                 }
+                Event::Histogram {
+                    series,
+                    histogram,
+                    timestamp_ms,
+                    start_ms,
+                } => {
+                    let line = Line {
+                        series,
+                        value: histogram.count(),
+                        timestamp_ms,
+                        start_ms,
+                        histogram: Some(histogram),
+                        exemplar: None,
+                    };
+                    let taken = self.work.sample(line, target, shared);
+                    taken.map_err(|error| error.on_line(self.parser.line()))?;
+                }
+                Event::Exemplar(exemplar) => self.work.exemplar(&exemplar, shared),
                 Event::Type { family, kind } => {
                     self.work.set_type(family, kind);
                     shared.metadata.note_type(target.reference, family, kind);
                 }
                 Event::Help { family, text } => shared.metadata.note_help(target.reference, family, text),
                 Event::Unit { family, unit } => shared.metadata.note_unit(target.reference, family, unit),
-                Event::Eof | Event::Histogram { .. } | Event::Exemplar(_) => {}
+                Event::Eof => {}
             }
         }
     }
@@ -361,6 +428,15 @@ impl Session {
         counters.out_of_order += u64::from(self.work.tally.out_of_order);
         counters.out_of_bounds += u64::from(self.work.tally.out_of_bounds);
         counters.synthetic_name += u64::from(self.work.tally.synthetic);
+        let Tally { exemplars, .. } = self.work.tally;
+        counters.exemplars += if frame.up { u64::from(exemplars.kept) } else { 0 };
+        counters.exemplars_invalid += u64::from(exemplars.invalid);
+        counters.exemplars_too_long += u64::from(exemplars.too_long);
+        counters.exemplars_duplicate += u64::from(exemplars.duplicate);
+        counters.exemplars_out_of_order += u64::from(exemplars.out_of_order);
+        counters.exemplars_no_room += u64::from(exemplars.no_room);
+        counters.histograms_no_room += u64::from(self.work.tally.histograms_lost);
+        counters.start_times_no_room += u64::from(self.work.tally.start_times_lost);
         match (outcome, &self.error) {
             (Outcome::Complete, Some(error)) => counters.count_error(error),
             (Outcome::TargetLimit { .. }, _) => counters.exceeded_target_limit += 1,
@@ -375,9 +451,46 @@ impl Work {
         self.family.clear();
         // A family whose name does not fit matches no series, so those have no type.
         let _ = self.family.push_str(family);
+        self.carried.reset();
+    }
+
+    /// An exemplar of the sample taken last.
+    fn exemplar(&mut self, exemplar: &Exemplar<'_>, shared: &mut Shared<'_>) {
+        let Self {
+            frame, tally, carried, ..
+        } = self;
+        carried.exemplar(exemplar, shared.builder, (shared.table, frame), tally);
+    }
+
+    /// Whether the line is a `_created` line that is a start time instead of a sample.
+    fn is_start_time(&mut self, line: &Line<'_>) -> bool {
+        let Self {
+            frame, tally, carried, ..
+        } = self;
+        let seconds = f64::from_bits(line.value.to_bits());
+        carried.created_line((line.series, seconds), (&self.family, self.kind), frame, tally)
     }
 
     fn sample(&mut self, line: Line<'_>, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        if target.start_times && self.format == Format::OpenMetrics && self.is_start_time(&line) {
+            return Ok(());
+        }
+        let taken = self.resolve(&line, target, shared)?;
+        if taken {
+            if let Some(start_ms) = line.start_ms.filter(|_| target.start_times) {
+                self.carried.start_time(start_ms, &mut self.frame, &mut self.tally);
+            }
+            if let Some(exemplar) = &line.exemplar {
+                self.exemplar(exemplar, shared);
+            }
+        } else {
+            self.carried.not_taken();
+        }
+        Ok(())
+    }
+
+    /// Finds or makes the series of a sample and takes the sample; whether it is in the frame.
+    fn resolve(&mut self, line: &Line<'_>, target: &Target, shared: &mut Shared<'_>) -> Result<bool, ScrapeError> {
         let t = target.reference;
         let Shared {
             table,
@@ -388,26 +501,27 @@ impl Work {
         self.tally.counts.scraped += 1;
         let key = table.key(t, line.series);
         match table.verdict(t, key) {
-            Some(Verdict::Dropped) => return Ok(()),
+            Some(Verdict::Dropped) => return Ok(false),
             Some(Verdict::Series(series)) => {
-                if self.survives(target) {
-                    self.take(series, &line, target, table)?;
-                }
-                return Ok(());
+                return Ok(self.survives(target) && self.take(series, line, target, table)?);
             }
             None => {}
         }
         match builder.build(target, (self.format, self.kind), line.series)? {
-            Built::Dropped => table.learn_dropped(t, key),
+            Built::Dropped => {
+                table.learn_dropped(t, key);
+                Ok(false)
+            }
             Built::Synthetic => {
                 self.tally.synthetic += 1;
                 self.survives(target);
+                Ok(false)
             }
             Built::Series(text) => {
                 let kind = kind_in_family(text.name, &self.family, self.kind);
                 self.tally.counts.post_relabel += 1;
                 if over_limit(&self.tally, target) {
-                    return Ok(());
+                    return Ok(false);
                 }
                 let series = catalogue.define(t, text, kind).map_err(ScrapeError::SeriesLimit)?;
                 if let Err(full) = table.learn(t, key, series) {
@@ -416,11 +530,11 @@ impl Work {
                     }
                     return Err(ScrapeError::TextLimit(full));
                 }
-                let taken = self.take(series, &line, target, table)?;
+                let taken = self.take(series, line, target, table)?;
                 self.tally.counts.added += u32::from(taken);
+                Ok(taken)
             }
         }
-        Ok(())
     }
 
     /// Counts a sample that relabelling has kept. False: over `sample_limit`, count on but keep nothing.
@@ -436,15 +550,34 @@ impl Work {
         target: &Target,
         table: &mut SeriesTable,
     ) -> Result<bool, ScrapeError> {
+        let Self {
+            frame, tally, carried, ..
+        } = self;
+        carried.message.clear();
+        let written = line
+            .histogram
+            .map(|histogram| histogram.write(target.resolution, &mut carried.message));
+        if written == Some(Err(WriteError::BucketLimit)) {
+            tally.over_bucket_limit = true;
+            return Ok(false);
+        }
         let offer = Offer {
             series,
             value: line.value,
             timestamp_ms: line.timestamp_ms,
+            histogram: written.map(|written| match written {
+                Err(WriteError::Full(full)) => Err(full),
+                _ => Ok(&*carried.message),
+            }),
         };
-        let Self { frame, tally, .. } = self;
-        staleness::take(offer, target, self.unix_ms, frame, table, tally).map_err(|FrameFull| ScrapeError::FrameLimit {
+        let taken = staleness::take(offer, target, self.unix_ms, frame, table, tally);
+        let taken = taken.map_err(|FrameFull| ScrapeError::FrameLimit {
             limit: frame.samples.capacity(),
-        })
+        })?;
+        if taken {
+            carried.taken(series, frame);
+        }
+        Ok(taken)
     }
 
     /// Completes the frame; returns how many markers did not fit.
@@ -455,12 +588,14 @@ impl Work {
         let left_out = match end {
             End::Body => {
                 staleness::remember_newest(frame, self.unix_ms, table);
+                carried::remember_exemplars(frame, table);
                 table.succeed(frame.target, catalogue, &mut frame.stale)
             }
             // An empty body marks everything but is no reason to forget the series: it is mostly a target in trouble.
             End::Empty | End::Failed => {
                 frame.samples.clear();
                 frame.explicit.clear();
+                frame.extras.clear();
                 table.fail(frame.target, catalogue, &mut frame.stale)
             }
         };
@@ -477,6 +612,17 @@ enum End {
     Failed,
 }
 
+/// Room for the message of one native histogram. Without empty buckets it is hardly longer than what was exposed, which fitted the line;
+/// and one that does not fit the frame is not kept.
+const fn message_bytes(size: SessionSize) -> usize {
+    let bytes = if size.line_bytes < size.extras_bytes {
+        size.line_bytes
+    } else {
+        size.extras_bytes
+    };
+    if size.label_bytes == 0 { 0 } else { bytes }
+}
+
 fn over_limit(tally: &Tally, target: &Target) -> bool {
     let limit = target.limits.samples;
     limit > 0 && tally.counts.post_relabel > limit
@@ -487,7 +633,8 @@ fn kind_in_family(name: &str, family: &str, kind: MetricType) -> MetricType {
     let suffixes: &[&str] = match kind {
         MetricType::Counter => &["", "_total"],
         MetricType::Histogram => &["", "_bucket", "_count", "_sum"],
-        MetricType::GaugeHistogram => &["", "_bucket", "_gcount", "_gsum"],
+        // The latter two in protobuf.
+        MetricType::GaugeHistogram => &["", "_bucket", "_gcount", "_gsum", "_count", "_sum"],
         MetricType::Summary => &["", "_count", "_sum"],
         MetricType::Info => &["", "_info"],
         MetricType::Gauge | MetricType::Stateset | MetricType::Unknown => &[""],

@@ -14,7 +14,7 @@
 
 use super::session::Tally;
 use super::target::Target;
-use crate::frame::{ExplicitTime, Frame};
+use crate::frame::{ExplicitTime, Frame, Full};
 use crate::sample::{Number, Sample, SeriesRef};
 use crate::series::{Newest, SeriesTable, storable};
 
@@ -27,16 +27,19 @@ pub(super) struct FrameFull;
 
 /// One sample of a known series.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Offer {
+pub(super) struct Offer<'a> {
     pub(super) series: SeriesRef,
     pub(super) value: Number,
     /// As exposed; ignored unless the target's timestamps are honoured.
     pub(super) timestamp_ms: Option<i64>,
+    /// It is the native histogram with this message, or with one that is too long. Without room for that in the frame the sample
+    /// is not put in.
+    pub(super) histogram: Option<Result<&'a [u8], Full>>,
 }
 
 /// Puts the sample into the frame, or counts why not. Returns whether it is in.
 pub(super) fn take(
-    offer: Offer,
+    offer: Offer<'_>,
     target: &Target,
     now_unix_ms: Option<i64>,
     frame: &mut Frame,
@@ -76,6 +79,15 @@ pub(super) fn take(
         return Ok(false);
     }
     let position = u16::try_from(frame.samples.len()).map_err(|_| FrameFull)?;
+    if let Some(message) = offer.histogram
+        && message
+            .and_then(|message| frame.extras.push_histogram(position, message))
+            .is_err()
+    {
+        tally.histograms_lost += 1;
+        table.pass_over(t, offer.series);
+        return Ok(false);
+    }
     let sample = Sample {
         number: offer.value,
         series: offer.series,

@@ -6,7 +6,7 @@
 //!
 //! Sources: SCR-401 to SCR-408 (how the labels come about is the configuration's part), SCR-651, §4.2.
 
-use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Format, Protocol};
+use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Format, Histograms, Protocol, Resolution};
 use crate::labels::{Label, Labels, NameScheme, TextBuf};
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use crate::relabel::Relabel;
@@ -60,6 +60,12 @@ pub struct Target {
     pub protocols: Box<[Protocol]>,
     /// How names outside the legacy alphabet are to be written.
     pub escaping: EscapingScheme,
+    /// Which histograms of a protobuf exposition are wanted.
+    pub histograms: Histograms,
+    /// How finely native histograms may be resolved.
+    pub resolution: Resolution,
+    /// Start times are carried, and `_created` lines of OpenMetrics are no series (`tidegate.start_timestamps`).
+    pub start_times: bool,
     /// Format of a response that names none (`fallback_scrape_protocol`).
     pub fallback: Option<Format>,
     /// `metric_relabel_configs`.
@@ -111,6 +117,9 @@ impl Target {
             names: NameScheme::default(),
             protocols: DEFAULT_PROTOCOLS.into(),
             escaping: EscapingScheme::default(),
+            histograms: Histograms::default(),
+            resolution: Resolution::default(),
+            start_times: false,
             fallback: None,
             metric_relabel: Relabel::default(),
             body: String::from(body.as_str()).into_boxed_str(),

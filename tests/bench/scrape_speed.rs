@@ -108,6 +108,8 @@ impl Scraper {
         let size = SessionSize {
             max_samples: SERIES,
             line_bytes: MAX_LINE_BYTES,
+            label_bytes: 0,
+            extras_bytes: 0,
         };
         let labels = [("instance", "127.0.0.1:9100"), ("job", "node")].map(|(name, value)| Label { name, value });
         Self {

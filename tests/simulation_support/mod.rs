@@ -288,6 +288,8 @@ impl World {
         let size = SessionSize {
             max_samples: FRAME_SAMPLES,
             line_bytes: 1_024,
+            label_bytes: 0,
+            extras_bytes: 0,
         };
         self.process = Some(Process {
             agent: Agent::new(parts, self.instant()),

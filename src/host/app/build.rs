@@ -11,7 +11,7 @@ use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared};
 use crate::agent::{Agent, Parts};
 use crate::catalogue::Catalogue;
 use crate::clock::UnixMillis;
-use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Protocol};
+use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Histograms, Protocol, Resolution};
 use crate::hash::crc32c;
 use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetFile, TargetSpec, Targets};
 use crate::host::event::Event;
@@ -208,7 +208,7 @@ fn escaping_of(job: &ScrapeConfig) -> EscapingScheme {
 }
 
 /// The core's view of a target.
-fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec) -> Result<Target, BuildError> {
+fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec, start_times: bool) -> Result<Target, BuildError> {
     let labels: Vec<Label<'_>> = spec.labels.iter().map(|(name, value)| Label { name, value }).collect();
     // At most `MAX_TARGETS` targets: the number fits a byte.
     let reference = TargetRef(number as u8);
@@ -235,7 +235,16 @@ fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec) -> Result<T
     target.names = job.metric_name_validation_scheme.unwrap_or_default();
     target.protocols = protocols_of(job);
     target.escaping = escaping_of(job);
-    target.fallback = job.fallback_scrape_protocol.and_then(Protocol::format);
+    target.fallback = job.fallback_scrape_protocol.map(Protocol::format);
+    target.histograms = Histograms {
+        native: spec.native_histograms,
+        classic_too: spec.classic_too,
+    };
+    target.start_times = start_times;
+    target.resolution = Resolution {
+        max_schema: job.native_histogram_min_bucket_factor.max_schema(),
+        bucket_limit: job.native_histogram_bucket_limit,
+    };
     target.metric_relabel = rules(&job.metric_relabel_configs, target.names, &job.job_name)?;
     Ok(target)
 }
@@ -295,7 +304,7 @@ impl Plan {
                 continue;
             };
             let of_job = targets.active.iter().filter(|other| other.job == spec.job).count();
-            core_targets.push(core_target(number, job, spec)?);
+            core_targets.push(core_target(number, job, spec, config.tidegate.start_timestamps)?);
             phase_keys.push(phase_key(&spec.body, &spec.url(), seed));
             let tls = match &job_tls {
                 Some((owner, tls)) if *owner == spec.job => tls.clone(),
@@ -461,11 +470,12 @@ impl Plan {
         }
         let workers = workers(sizes, sizes.concurrent_scrapes);
         let references = self.core_targets.iter().map(|target| target.reference).collect();
+        let table = SeriesTable::new(sizes.max_series, sizes.max_texts, sizes.max_targets, seed);
         let parts = Parts {
             targets: self.core_targets,
             phase_keys: self.phase_keys,
             schedule: Schedule::new(sizes.max_targets),
-            table: SeriesTable::new(sizes.max_series, sizes.max_texts, sizes.max_targets, seed),
+            table: if sizes.exemplars { table.with_exemplars() } else { table },
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(sizes.max_targets),

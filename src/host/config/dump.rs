@@ -173,6 +173,8 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
                 .try_for_each(|(name, value)| y.text(name, &value.replace('$', "$$")))
         })?;
     }
+    y.plain("scrape_native_histograms", g.scrape_native_histograms)?;
+    y.plain("always_scrape_classic_histograms", g.always_scrape_classic_histograms)?;
     y.plain("body_size_limit", g.body_size_limit)?;
     y.plain("sample_limit", g.sample_limit)?;
     y.plain("target_limit", g.target_limit)?;
@@ -216,6 +218,17 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
     y.plain("label_name_length_limit", job.label_name_length_limit)?;
     y.plain("label_value_length_limit", job.label_value_length_limit)?;
     y.plain("keep_dropped_targets", job.keep_dropped_targets)?;
+    if let Some(native) = job.scrape_native_histograms {
+        y.plain("scrape_native_histograms", native)?;
+    }
+    if let Some(classic) = job.always_scrape_classic_histograms {
+        y.plain("always_scrape_classic_histograms", classic)?;
+    }
+    y.plain("native_histogram_bucket_limit", job.native_histogram_bucket_limit)?;
+    y.plain(
+        "native_histogram_min_bucket_factor",
+        job.native_histogram_min_bucket_factor,
+    )?;
     y.plain("extra_scrape_metrics", job.extra_scrape_metrics.unwrap_or_default())?;
     if let Some(scheme) = job.metric_name_validation_scheme {
         y.plain("metric_name_validation_scheme", validation_name(scheme))?;
@@ -349,6 +362,7 @@ fn remote(y: &mut Emitter<'_>, remote: &RemoteWrite) -> fmt::Result {
 
 fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
     y.text("listen_address", &own.listen_address)?;
+    y.plain("start_timestamps", own.start_timestamps)?;
     y.section("ring", |y| {
         y.text("path", &own.ring.path)?;
         y.plain("size", own.ring.size)?;

@@ -18,6 +18,10 @@ pub struct Global {
     /// What the `Accept` header offers, in order; empty: the default list.
     #[serde(deserialize_with = "distinct_list")]
     pub scrape_protocols: Vec<ScrapeProtocol>,
+    /// Native histograms are scraped.
+    pub scrape_native_histograms: bool,
+    /// The classic series of a native histogram are scraped, too.
+    pub always_scrape_classic_histograms: bool,
     /// Labels added to every series when it is sent; values with `$VAR` replaced.
     pub external_labels: Labels,
     /// Uncompressed bytes of a body at which the scrape fails.
@@ -48,6 +52,8 @@ impl Default for Global {
             scrape_interval: Duration::from_secs(60),
             scrape_timeout: Duration::default(),
             scrape_protocols: Vec::new(),
+            scrape_native_histograms: false,
+            always_scrape_classic_histograms: false,
             external_labels: Labels::default(),
             body_size_limit: Size::default(),
             sample_limit: 0,

@@ -44,8 +44,7 @@ const fn refused(why: &'static str) -> Verdict {
 /// Struct names, key, verdict.
 type Entry = (&'static [&'static str], &'static str, Verdict);
 
-const NATIVE: &str = "native histograms are not supported yet: scrape classic histograms";
-const NEEDS_NATIVE: &str = "has no effect: native histograms are not supported yet";
+const NHCB: &str = "classic histograms are not converted: have the receiver do it, or expose native histograms and scrape them with scrape_native_histograms";
 const AGENT: &str = "not allowed in agent mode: tidegate only scrapes and forwards; remove it";
 const REF: &str = "secret providers are not supported: use the key ending in _file";
 
@@ -62,12 +61,8 @@ const ENTRIES: &[Entry] = &[
     (&["Global"], "rule_query_offset", ignored("has no effect: rules are not evaluated in agent mode")),
     (&["Global"], "query_log_file", ignored("has no effect: there are no queries in agent mode")),
     (LIMITS, "scrape_failure_log_file", ignored("has no effect: scrape failures are in the log and in /api/v1/targets")),
-    (LIMITS, "scrape_native_histograms", refused(NATIVE)),
-    (LIMITS, "convert_classic_histograms_to_nhcb", refused(NATIVE)),
-    (LIMITS, "always_scrape_classic_histograms", Verdict { refused: false, unless: &["true"], why: "has no effect: classic histograms are always scraped" }),
-    (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0; remove it: classic histograms are always scraped")),
-    (&["ScrapeConfig"], "native_histogram_bucket_limit", ignored(NEEDS_NATIVE)),
-    (&["ScrapeConfig"], "native_histogram_min_bucket_factor", ignored(NEEDS_NATIVE)),
+    (LIMITS, "convert_classic_histograms_to_nhcb", refused(NHCB)),
+    (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0")),
     (HTTP, "oauth2", refused("not supported yet: use authorization with credentials_file, or basic_auth")),
     (HTTP, "enable_http2", ignored("has no effect: HTTP/1.1 is always used")),
     (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),

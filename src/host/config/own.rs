@@ -14,6 +14,8 @@ use serde::Deserialize;
 pub struct Tidegate {
     /// Status port, `host:port`; empty: none; port 0: any free one.
     pub listen_address: String,
+    /// Start times travel with their samples: those of protobuf, and `_created` lines of OpenMetrics, which are no series then.
+    pub start_timestamps: bool,
     /// Where samples wait.
     pub ring: Ring,
     /// How much memory may be used.
@@ -28,6 +30,7 @@ impl Default for Tidegate {
     fn default() -> Self {
         Self {
             listen_address: "127.0.0.1:9099".into(),
+            start_timestamps: false,
             ring: Ring::default(),
             memory: Memory::default(),
             uplink: Uplink::default(),

@@ -7,6 +7,7 @@ use super::load::{Environment, Fault};
 use super::scrape::{EscapingScheme, ScrapeProtocol, ValidationScheme};
 use super::value::{Duration, Named, Secret, Size};
 use super::{Config, Global, RemoteWrite, ScrapeConfig};
+use crate::exposition::{DEFAULT_PROTOCOLS, PROTOBUF_FIRST};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -88,20 +89,7 @@ pub(super) fn absolute_paths(config: &mut Config, file: &str) {
 /// What cannot be filled in without deciding between two contradictory keys.
 pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Vec<Fault>) -> Result<(), Fault> {
     global(&mut config.global, env, notes)?;
-    if offer(&mut config.global.scrape_protocols).map_err(|message| Fault::new("global.scrape_protocols", message))? {
-        notes.push(Fault::new("global.scrape_protocols", NO_PROTOBUF));
-    }
     for job in &mut config.scrape_configs {
-        if offer(&mut job.scrape_protocols).map_err(|message| job_fault(job, "scrape_protocols", message))? {
-            notes.push(job_fault(job, "scrape_protocols", NO_PROTOBUF));
-        }
-        if job.fallback_scrape_protocol.is_some_and(|p| p.format().is_none()) {
-            return Err(job_fault(
-                job,
-                "fallback_scrape_protocol",
-                "found PrometheusProto, expected a text format: protobuf is not read yet",
-            ));
-        }
         inherit(job, &config.global).map_err(|(key, message)| job_fault(job, key, message))?;
         authorize(
             &mut job.basic_auth,
@@ -136,19 +124,6 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         }
     }
     Ok(())
-}
-
-/// Said of a list that holds `PrometheusProto`.
-const NO_PROTOBUF: &str = "PrometheusProto is left out: protobuf is not read yet";
-
-/// Takes what cannot be read off a list of protocols; true if there was any.
-fn offer(protocols: &mut Vec<ScrapeProtocol>) -> Result<bool, &'static str> {
-    let before = protocols.len();
-    protocols.retain(|protocol| protocol.format().is_some());
-    match (before, protocols.len()) {
-        (1.., 0) => Err("found PrometheusProto alone, expected a text format as well: protobuf is not read yet"),
-        (before, after) => Ok(after < before),
-    }
 }
 
 /// A [`Fault`] at a key of a job.
@@ -192,6 +167,15 @@ fn inherit(job: &mut ScrapeConfig, global: &Global) -> Result<(), Wrong> {
     or(&mut job.scrape_timeout, global.scrape_timeout.min(job.scrape_interval));
     if job.scrape_protocols.is_empty() {
         job.scrape_protocols.clone_from(&global.scrape_protocols);
+    }
+    let native = *job
+        .scrape_native_histograms
+        .get_or_insert(global.scrape_native_histograms);
+    job.always_scrape_classic_histograms
+        .get_or_insert(global.always_scrape_classic_histograms);
+    if job.scrape_protocols.is_empty() {
+        let protocols: &[ScrapeProtocol] = if native { &PROTOBUF_FIRST } else { &DEFAULT_PROTOCOLS };
+        job.scrape_protocols = protocols.into();
     }
     or(&mut job.body_size_limit, global.body_size_limit);
     or(&mut job.sample_limit, global.sample_limit);

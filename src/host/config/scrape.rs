@@ -9,6 +9,7 @@ use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
 use super::keys::List;
 use super::url::{Scheme, Url};
 use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_from_text, distinct_list};
+use crate::exposition::{SCHEMA_MAX, SCHEMA_MIN};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -60,6 +61,14 @@ pub struct ScrapeConfig {
     pub keep_dropped_targets: u32,
     /// Scrapes report their timeout, sample limit and body size as well; `Some` once loaded.
     pub extra_scrape_metrics: Option<bool>,
+    /// Native histograms are scraped; `Some` once loaded.
+    pub scrape_native_histograms: Option<bool>,
+    /// The classic series of a native histogram are scraped, too; `Some` once loaded.
+    pub always_scrape_classic_histograms: Option<bool>,
+    /// Buckets of a native histogram above which its resolution is reduced or, at the lowest, the scrape fails; 0: no limit.
+    pub native_histogram_bucket_limit: u32,
+    /// Factor from one bucket of a native histogram to the next that is kept to by reducing its resolution; 0: any.
+    pub native_histogram_min_bucket_factor: Factor,
     /// Which names are legal; `Some` once loaded.
     pub metric_name_validation_scheme: Option<ValidationScheme>,
     /// How targets are asked to escape names; `Some` once loaded.
@@ -124,6 +133,10 @@ impl Default for ScrapeConfig {
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
             extra_scrape_metrics: None,
+            scrape_native_histograms: None,
+            always_scrape_classic_histograms: None,
+            native_histogram_bucket_limit: 0,
+            native_histogram_min_bucket_factor: Factor::default(),
             metric_name_validation_scheme: None,
             metric_name_escaping_scheme: None,
             static_configs: Vec::new(),
@@ -161,6 +174,38 @@ impl ScrapeConfig {
             proxy_connect_header: &self.proxy_connect_header,
             http_headers: &self.http_headers,
         }
+    }
+}
+
+/// A number that is not negative.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Factor(f64);
+
+impl Factor {
+    /// The largest schema whose buckets grow by at least this factor, within what remote write has (Prometheus' `pickSchema`).
+    #[must_use]
+    pub fn max_schema(&self) -> i8 {
+        if self.0 <= 1.0 {
+            return SCHEMA_MAX;
+        }
+        let schema = (-self.0.log2().log2()).floor();
+        // Between two small numbers by the line above; infinity is the lowest.
+        schema.clamp(SCHEMA_MIN.into(), SCHEMA_MAX.into()) as i8
+    }
+}
+
+impl FromText for Factor {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.parse::<f64>() {
+            Ok(value) if value >= 0.0 && value.is_finite() => Ok(Self(value)),
+            _ => Err(format!("found {text:?}, expected a number such as 1.1, or 0")),
+        }
+    }
+}
+
+impl core::fmt::Display for Factor {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -285,7 +330,7 @@ impl FromText for EscapingScheme {
     }
 }
 
-deserialize_from_text!(ScrapeProtocol, EscapingScheme, ValidationScheme, Action);
+deserialize_from_text!(Factor, ScrapeProtocol, EscapingScheme, ValidationScheme, Action);
 
 /// `fallback_scrape_protocol: ""` means none.
 fn protocol_or_empty<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<ScrapeProtocol>, D::Error> {

@@ -79,6 +79,10 @@ pub struct TargetSpec {
     pub interval: Duration,
     /// Deadline of one scrape.
     pub timeout: Duration,
+    /// Native histograms are scraped.
+    pub native_histograms: bool,
+    /// The classic series of a native histogram are scraped, too.
+    pub classic_too: bool,
     /// The target is this program itself: its address is [`BUILT_IN`], and nothing is fetched from the network.
     pub built_in: bool,
     /// Set when the job has more targets than its `target_limit`: the target counts as down and is not scraped.
@@ -297,11 +301,9 @@ const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PARAM: &str = "__param_";
 const UNIX_SOCKET: &str = "__unix_socket__";
-const FLAGS: [&str; 3] = [
-    "__convert_classic_histograms_to_nhcb__",
-    "__always_scrape_classic_histograms__",
-    "__scrape_native_histograms__",
-];
+const CONVERT_TO_NHCB: &str = "__convert_classic_histograms_to_nhcb__";
+const CLASSIC_TOO: &str = "__always_scrape_classic_histograms__";
+const NATIVE: &str = "__scrape_native_histograms__";
 
 /// A target as found, before relabelling.
 struct Candidate<'a> {
@@ -333,9 +335,10 @@ impl Candidate<'_> {
         default(TIMEOUT, &self.config.scrape_timeout.to_string())?;
         default(METRICS_PATH, &self.config.metrics_path)?;
         default(SCHEME, self.config.scheme.as_str())?;
-        for flag in FLAGS {
-            default(flag, "false")?;
-        }
+        let flag = |on: Option<bool>| if on == Some(true) { "true" } else { "false" };
+        default(CONVERT_TO_NHCB, "false")?;
+        default(CLASSIC_TOO, flag(self.config.always_scrape_classic_histograms))?;
+        default(NATIVE, flag(self.config.scrape_native_histograms))?;
         for (name, values) in self.config.params.iter() {
             if let Some(first) = values.first() {
                 default(&format!("{PARAM}{name}"), first)?;
@@ -411,7 +414,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
             "scrape timeout {timeout} is above the scrape interval {interval}"
         ));
     }
-    for flag in FLAGS {
+    for flag in [CONVERT_TO_NHCB, CLASSIC_TOO, NATIVE] {
         if !matches!(text(flag), "" | "false" | "true") {
             return Err(format!(
                 "label {flag} has value {:?}, expected true or false",
@@ -419,6 +422,12 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
             ));
         }
     }
+    if text(CONVERT_TO_NHCB) == "true" {
+        return Err(format!(
+            "label {CONVERT_TO_NHCB} is true, but classic histograms are not converted"
+        ));
+    }
+    let (native_histograms, classic_too) = (text(NATIVE) == "true", text(CLASSIC_TOO) == "true");
     let scheme = Scheme::from_text(text(SCHEME)).map_err(|e| format!("label {SCHEME}: {e}"))?;
     let parsed = HostPort::parse(&address).map_err(|why| format!("address {address:?}: {why}"))?;
     let path_and_query = path_and_query(set, from.config);
@@ -438,6 +447,8 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
         discovered: discovered.clone(),
         labels: snapshot(set, |_| true),
         body,
+        native_histograms,
+        classic_too,
         built_in: address == BUILT_IN && scheme == Scheme::Http && unix_socket.is_none(),
         scheme,
         address: parsed,

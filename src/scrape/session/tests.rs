@@ -9,6 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+mod carried;
 mod churn;
 mod failures;
 mod merging;
@@ -141,6 +142,8 @@ fn session(max_samples: usize) -> Session {
     Session::new(SessionSize {
         max_samples,
         line_bytes: 20_000,
+        label_bytes: 0,
+        extras_bytes: 0,
     })
 }
 

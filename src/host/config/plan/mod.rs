@@ -202,7 +202,11 @@ impl Draft<'_> {
             max_targets,
             ..
         } = self.sizes;
-        let table = SeriesTable::ram_bytes(max_series, max_texts, max_targets);
+        let exemplars = match self.sizes.exemplars {
+            true => SeriesTable::exemplar_ram_bytes(max_series),
+            false => 0,
+        };
+        let table = SeriesTable::ram_bytes(max_series, max_texts, max_targets) + exemplars;
         self.add(
             "series table",
             table,
@@ -266,7 +270,15 @@ impl Draft<'_> {
     fn scrapes(&mut self) {
         let n = self.sizes.concurrent_scrapes;
         let session = self.sizes.session();
-        let what = format!("{n} x one line and a frame of {} samples", session.max_samples);
+        let protobuf = if session.label_bytes > 0 {
+            ", protobuf's texts"
+        } else {
+            ""
+        };
+        let what = format!(
+            "{n} x one line and a frame of {} samples{protobuf}",
+            session.max_samples
+        );
         self.add("scrapes", n * Session::ram_bytes(session), SCRAPES_KEY, what);
         self.add("scrape connections", n * HTTP_BYTES, SCRAPES_KEY, format!("{n} x HTTP"));
         if self.config.scrape_configs.iter().any(|job| job.enable_compression) {
@@ -397,6 +409,8 @@ mod tests {
             built_in: false,
             interval: Duration::from_secs(15),
             timeout: Duration::from_secs(10),
+            native_histograms: false,
+            classic_too: false,
             limit_error: None,
         };
         (

@@ -1,5 +1,6 @@
 //! Sizes of all pools, from the configuration: who builds a pool takes its size from here.
 
+use crate::exposition::Format;
 use crate::host::config::{Config, MetadataSize, ProtobufMessage, RemoteWrite, ScrapeConfig, Targets};
 use crate::limits::{MAX_LINE_BYTES, MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
 use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends};
@@ -64,6 +65,10 @@ pub struct Sizes {
     pub extras_bytes: usize,
     /// Scrapes in progress at the same time.
     pub concurrent_scrapes: usize,
+    /// The last exemplar of each series is remembered.
+    pub exemplars: bool,
+    /// Some job asks for protobuf.
+    pub protobuf: bool,
     /// Bytes of types, helps and units.
     pub metadata_bytes: usize,
     /// Metric families they are kept of, each counted for every target.
@@ -99,9 +104,17 @@ impl Sizes {
             text_bytes: max_series * TEXT_BYTES_PER_SERIES + MAX_SERIES_TEXT_BYTES,
             max_targets: MAX_TARGETS,
             frame_samples,
-            extras_bytes: extras_bytes(config, frame_samples),
+            extras_bytes: extras_bytes(config, targets, frame_samples),
             concurrent_scrapes: (config.tidegate.memory.max_concurrent_scrapes as usize)
                 .min(targets.active.len().max(1)),
+            exemplars: config.remote_write.iter().any(|remote| remote.send_exemplars),
+            protobuf: config.scrape_configs.iter().any(|job| {
+                let fallback = job.fallback_scrape_protocol.iter();
+                job.scrape_protocols
+                    .iter()
+                    .chain(fallback)
+                    .any(|protocol| protocol.format() == Format::Protobuf)
+            }),
             metadata_bytes: metadata_bytes(config, max_series),
             metadata_families: metadata_bytes(config, max_series) / METADATA_BYTES_PER_FAMILY,
             staging_blocks: staging_blocks(config, targets, max_series),
@@ -116,6 +129,7 @@ impl Sizes {
         let most = Self {
             frame_samples: self.frame_samples.max(other.frame_samples),
             extras_bytes: self.extras_bytes.max(other.extras_bytes),
+            protobuf: self.protobuf || other.protobuf,
             staging_blocks: self.staging_blocks.max(other.staging_blocks),
             ..*self
         };
@@ -124,6 +138,7 @@ impl Sizes {
             max_texts: self.max_texts,
             frame_samples: self.frame_samples,
             extras_bytes: self.extras_bytes,
+            protobuf: self.protobuf,
             staging_blocks: self.staging_blocks,
             concurrent_scrapes: self.concurrent_scrapes,
             ..*other
@@ -136,6 +151,8 @@ impl Sizes {
     pub const fn session(&self) -> SessionSize {
         SessionSize {
             line_bytes: MAX_LINE_BYTES,
+            label_bytes: if self.protobuf { MAX_SERIES_TEXT_BYTES } else { 0 },
+            extras_bytes: self.extras_bytes,
             max_samples: self.frame_samples,
         }
     }
@@ -175,12 +192,17 @@ impl Sizes {
     }
 }
 
-/// What the samples of one frame may carry: something only where a remote asks for it.
-fn extras_bytes(config: &Config, frame_samples: usize) -> usize {
-    let wanted = config
-        .remote_write
+/// What the samples of one frame may carry: something only where some target can have it and some remote asks for it.
+fn extras_bytes(config: &Config, targets: &Targets, frame_samples: usize) -> usize {
+    let sent = |wants: fn(&RemoteWrite) -> bool| config.remote_write.iter().any(wants);
+    let native = config
+        .scrape_configs
         .iter()
-        .any(|remote| remote.send_exemplars || remote.send_native_histograms);
+        .any(|job| job.scrape_native_histograms == Some(true))
+        || targets.active.iter().any(|target| target.native_histograms);
+    let wanted = sent(|remote| remote.send_exemplars)
+        || (native && sent(|remote| remote.send_native_histograms))
+        || config.tidegate.start_timestamps;
     let limit =
         usize::try_from(config.tidegate.ring.segment_size.bytes / EXTRAS_SHARE_OF_SEGMENT).unwrap_or(usize::MAX);
     match wanted {
