@@ -282,8 +282,8 @@ impl<S: Storage> Agent<S> {
             return Ok(Action::Done);
         };
         let mut source = self.ring.source(remote, &self.catalogue);
-        let action = sender.poll(now, wall, &mut source)?;
-        if action == Action::Send && sender.request().retry_attempt == 0 {
+        let action = sender.poll(now, wall, &mut source, &self.metadata)?;
+        if action == Action::Send && sender.request().samples > 0 && sender.request().retry_attempt == 0 {
             // What is scraped from now on is not part of this request: the staged blocks up to here can go as soon
             // as it is acknowledged. Repeating a request begins nothing new, and a new chunk costs full values.
             self.ring.cut();

@@ -17,7 +17,7 @@ use tidegate::relabel::Relabel;
 use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Head;
-use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, Sender, SenderConfig};
+use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, MetadataConfig, Sender, SenderConfig};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Shared, Target};
 use tidegate::series::SeriesTable;
@@ -276,6 +276,7 @@ const SENDER: SenderConfig = SenderConfig {
             histograms: false,
             exemplars: false,
         },
+        families: 0,
     },
     max_samples_per_send: 2_000,
     backlog_samples_per_send: 5_000,
@@ -287,6 +288,7 @@ const SENDER: SenderConfig = SenderConfig {
     retry_on_429: true,
     message: MessageChoice::Negotiate,
     group_live: false,
+    metadata: MetadataConfig::OFF,
     unknown_time: UnknownTime::Hold,
     seed: 1,
 };
@@ -307,6 +309,7 @@ fn requests_do_not_allocate() {
         };
         catalogue.define(TargetRef(0), text, kind).unwrap();
     }
+    let metadata = tidegate::metadata::Metadata::new(0, 0);
     let mut frames = Frames {
         catalogue,
         at: 0,
@@ -323,7 +326,7 @@ fn requests_do_not_allocate() {
         let mut now = Instant(0);
         let mut answers = [415, 503, 400, 413, 204, 401].into_iter();
         while sender.acknowledged() < FrameNo(60) {
-            match sender.poll(now, None, &mut frames).unwrap() {
+            match sender.poll(now, None, &mut frames, &metadata).unwrap() {
                 Action::Send => {
                     sent += sender.request().body.len();
                     match answers.next() {

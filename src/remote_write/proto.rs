@@ -25,8 +25,9 @@ use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_u64};
 mod carried;
 
 pub use carried::{
-    ExemplarPoint, FamilyMetadata, STALE_HISTOGRAM, SeriesMetadata, begin_exemplar_v1, has_custom_buckets,
-    len_exemplar_v1, len_exemplar_v2, len_histogram, max_exemplar_v2, put_exemplar_v2, put_histogram,
+    ExemplarPoint, FamilyMetadata, MAX_REFERENCE_BYTES, STALE_HISTOGRAM, SeriesMetadata, begin_exemplar_v1,
+    has_custom_buckets, len_exemplar_v1, len_exemplar_v2, len_histogram, max_exemplar_v2, put_exemplar_v2,
+    put_histogram,
 };
 
 // Tags: field number << 3 | wire type (0 varint, 1 eight bytes, 2 length-delimited).

@@ -158,6 +158,7 @@ fn measure(capture: &Capture, protocol: Protocol, layout: Layout, frames: usize,
             histograms: false,
             exemplars: false,
         },
+        families: 0,
     };
     let bounds = Bounds {
         samples: limit,

@@ -24,7 +24,7 @@ use tidegate::relabel::Relabel;
 use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Head;
-use tidegate::remote_write::sender::{ErrorKind, MessageChoice, Sender, SenderConfig};
+use tidegate::remote_write::sender::{ErrorKind, MessageChoice, MetadataConfig, Sender, SenderConfig};
 use tidegate::scrape::{LabelBuilder, Reports, Schedule, Session, SessionSize};
 use tidegate::series::SeriesTable;
 use tidegate::value::codec::CodecId;
@@ -348,6 +348,7 @@ impl World {
                     histograms: false,
                     exemplars: false,
                 },
+                families: 0,
             },
             max_samples_per_send: 100,
             backlog_samples_per_send: 400,
@@ -359,6 +360,7 @@ impl World {
             retry_on_429: true,
             message: MessageChoice::Negotiate,
             group_live: false,
+            metadata: MetadataConfig::OFF,
             unknown_time: UnknownTime::Hold,
             seed: self.setup.seed + remote as u64,
         }

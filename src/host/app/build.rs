@@ -28,7 +28,7 @@ use crate::relabel::Relabel;
 use crate::remote_write::batch::UnknownTime;
 use crate::remote_write::identity::Identity;
 use crate::remote_write::response::Protocol as WriteProtocol;
-use crate::remote_write::sender::{MessageChoice, Sender, SenderConfig};
+use crate::remote_write::sender::{MessageChoice, MetadataConfig, Sender, SenderConfig};
 use crate::sample::TargetRef;
 use crate::scrape::schedule::{host_seed, phase_key};
 use crate::scrape::{LabelBuilder, Limits, Reports, Schedule, ScrapeError, Session, Target};
@@ -572,6 +572,11 @@ impl Plan {
             },
             // A stretched interval gathers several scrapes per series: their labels are paid once.
             group_live: queue.batch_send_deadline.ms > GROUP_FROM_MS || uplink.flush_interval.ms > GROUP_FROM_MS,
+            metadata: MetadataConfig {
+                send: remote.metadata_config.send,
+                interval_ms: remote.metadata_config.send_interval.ms,
+                max_per_send: remote.metadata_config.max_samples_per_send as usize,
+            },
             unknown_time: UnknownTime::Hold,
             seed,
         }

@@ -42,6 +42,7 @@ struct Outgoing {
     protocol: Protocol,
     retry_attempt: u32,
     samples: usize,
+    families: usize,
 }
 
 /// Drains until the sender says that its flush has ended.
@@ -120,6 +121,7 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>,
     let deadline = now() + remote.timeout_ms;
     let result = post((client, deadline), &outgoing, body, &mut drain.buffers, &mut reason).await;
     match result {
+        Ok(head) if outgoing.families > 0 => described(shared, remote, drain.remote, &head, reason.first_line()),
         Ok(head) => answered(
             shared,
             remote,
@@ -142,6 +144,7 @@ fn pack(agent: &mut Agent<Medium>, drain: &mut Drain) -> Option<Outgoing> {
         protocol: request.protocol,
         retry_attempt: request.retry_attempt,
         samples: request.samples,
+        families: request.families,
     };
     agent.sender_mut(drain.remote)?.count_bytes(bytes as u64);
     Some(outgoing)
@@ -185,6 +188,20 @@ fn note_error(remote: &RemoteClient, text: core::fmt::Arguments<'_>) {
     // Cut where it is too long.
     let _ = kept.write_fmt(text);
     remote.failures.set(remote.failures.get() + 1);
+}
+
+/// The answer to a request of metadata. It says nothing about samples: they go on as before.
+fn described(shared: &SharedRef, remote: &RemoteClient, number: usize, head: &ResponseHead, text: &str) {
+    shared
+        .agent
+        .borrow_mut()
+        .on_response(number, now(), &Head::new(head.status));
+    let (name, status) = (remote.name.as_str(), head.status);
+    if (200..300).contains(&status) {
+        log::debug!(remote = name, status; "metadata sent");
+    } else {
+        log::warn!(remote = name, status, answer = text; "metadata not taken");
+    }
 }
 
 fn answered(shared: &SharedRef, remote: &RemoteClient, number: usize, head: &ResponseHead, text: &str, samples: usize) {

@@ -246,11 +246,10 @@ impl Batch {
             Protocol::V2 => {
                 // Each string may turn out to be new to the request.
                 let count = strings.clone().count();
-                if self.late_strings + count > self.late.capacity() {
+                let limit = self.limits.exemplar_strings();
+                if self.late_strings + count > limit {
                     self.carried -= range.len();
-                    return Err(Full {
-                        limit: self.late.capacity(),
-                    });
+                    return Err(Full { limit });
                 }
                 self.late_strings += count;
                 self.late_bytes += strings.map(|text| proto::len_field(text.len())).sum::<usize>();

@@ -241,6 +241,16 @@ impl Dictionary {
         &self.symbols
     }
 
+    /// The slots of the batch at hand.
+    pub fn used(&self) -> impl Iterator<Item = &Slot> {
+        self.used.iter().filter_map(|&number| self.slot(number))
+    }
+
+    /// The slot that became part of the batch at hand as number `index`.
+    pub fn used_slot(&self, index: usize) -> Option<&Slot> {
+        self.slot(*self.used.get(index)?)
+    }
+
     /// Makes a string that is kept part of the request.
     pub fn refer(&mut self, text: &[u8]) {
         if let Some(id) = self.symbols.find(text) {

@@ -53,8 +53,8 @@ impl Late {
         strings * size_of::<(u32, u32)>() + table_len(strings) * size_of::<u16>()
     }
 
-    pub fn capacity(&self) -> usize {
-        self.places.capacity()
+    pub fn is_full(&self) -> bool {
+        self.places.len() == self.places.capacity()
     }
 
     pub fn clear(&mut self) {

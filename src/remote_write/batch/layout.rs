@@ -1,11 +1,13 @@
 //! Writes the series of a batch behind its strings.
 
 use super::carried::{Content, Waiting};
+use super::describe;
 use super::dictionary::{Dictionary, Slot};
 use super::late::Late;
 use super::{Batch, Entry};
 use crate::frame::Full;
 use crate::limits::MAX_LABELS;
+use crate::metadata::Metadata;
 use crate::remote_write::proto::{self, SeriesMetadata};
 use crate::remote_write::response::Protocol;
 use crate::value::varint::{Sink, len_u64};
@@ -41,10 +43,23 @@ impl Batch {
     ///
     /// Gathering after this needs a [`Batch::begin`] first.
     pub fn seal(&mut self, wanted: Layout) -> Layout {
+        self.seal_with(wanted, None)
+    }
+
+    /// As [`Batch::seal`]; in live layout and a 2.0 message the series also say what `metadata` knows of them, as far as there
+    /// is room for it.
+    pub fn seal_with(&mut self, wanted: Layout, metadata: Option<&Metadata>) -> Layout {
+        let live_bytes = self.live_bytes();
         let layout = match wanted {
-            Layout::Live if self.live_bytes() <= self.body.len() => Layout::Live,
+            Layout::Live if live_bytes <= self.body.len() => Layout::Live,
             _ => Layout::Grouped,
         };
+        // Two references more per entry than `live_bytes` counts.
+        let needed = live_bytes + self.entries.len() * 2 * (1 + proto::MAX_REFERENCE_BYTES);
+        let mut described = metadata
+            .filter(|_| layout == Layout::Live && self.protocol == Protocol::V2)
+            .zip(self.body.len().checked_sub(needed))
+            .map(|(metadata, room)| Describing { metadata, room });
         if layout == Layout::Grouped {
             let times = &self.times;
             let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
@@ -64,6 +79,9 @@ impl Batch {
                 self.dictionary.refer(text);
             }
         }
+        if let Some(describing) = &mut described {
+            describing.refer(&mut self.dictionary);
+        }
         let mut writer = Writer {
             dictionary: &self.dictionary,
             times: &self.times,
@@ -71,6 +89,7 @@ impl Batch {
             protocol: self.protocol,
             carried,
             late: &mut self.late,
+            described,
             sink: SliceSink { out: front, len: 0 },
         };
         // The sizes were summed up while gathering: all of it fits.
@@ -134,9 +153,9 @@ impl Batch {
 }
 
 /// Writes into a fixed slice from the front.
-struct SliceSink<'a> {
-    out: &'a mut [u8],
-    len: usize,
+pub(super) struct SliceSink<'a> {
+    pub out: &'a mut [u8],
+    pub len: usize,
 }
 
 impl Sink for SliceSink<'_> {
@@ -180,7 +199,39 @@ struct Writer<'a> {
     protocol: Protocol,
     carried: Carried<'a>,
     late: &'a mut Late,
+    described: Option<Describing<'a>>,
     sink: SliceSink<'a>,
+}
+
+/// Help texts and units that may go into the body.
+struct Describing<'a> {
+    metadata: &'a Metadata,
+    /// Bytes left for them.
+    room: usize,
+}
+
+impl Describing<'_> {
+    /// Makes those part of the request that are kept as symbols anyway.
+    fn refer(&mut self, dictionary: &mut Dictionary) {
+        let mut index = 0;
+        while let Some(slot) = dictionary.used_slot(index) {
+            index += 1;
+            let Some(entry) = describe::find(self.metadata, dictionary, slot) else {
+                continue;
+            };
+            for text in [entry.help, entry.unit] {
+                if self.takes(text) {
+                    let before = dictionary.symbols().used_bytes();
+                    dictionary.refer(text.as_bytes());
+                    self.room -= dictionary.symbols().used_bytes() - before;
+                }
+            }
+        }
+    }
+
+    fn takes(&self, text: &str) -> bool {
+        !text.is_empty() && proto::len_field(text.len()) <= self.room
+    }
 }
 
 impl Writer<'_> {
@@ -198,7 +249,47 @@ impl Writer<'_> {
             .iter()
             .filter_map(|entry| carried.exemplar(entry))
             .flat_map(Waiting::strings)
-            .try_for_each(|text| self.late_symbol(text))
+            .try_for_each(|text| self.late_symbol(text))?;
+        self.descriptions()
+    }
+
+    /// The help texts and units, as far as there is room.
+    fn descriptions(&mut self) -> Result<(), Full> {
+        let Some(mut describing) = self.described.take() else {
+            return Ok(());
+        };
+        let dictionary = self.dictionary;
+        for slot in dictionary.used() {
+            let Some(entry) = describe::find(describing.metadata, dictionary, slot) else {
+                continue;
+            };
+            for text in [entry.help, entry.unit] {
+                if describing.takes(text) && !self.late.is_full() {
+                    let before = self.sink.len;
+                    self.late_symbol(text.as_bytes())?;
+                    describing.room -= self.sink.len - before;
+                }
+            }
+        }
+        self.described = Some(describing);
+        Ok(())
+    }
+
+    fn metadata(&self, slot: &Slot) -> SeriesMetadata {
+        let known = self.described.as_ref();
+        let entry = known.and_then(|describing| describe::find(describing.metadata, self.dictionary, slot));
+        let reference = |text: &str| {
+            if text.is_empty() {
+                0
+            } else {
+                self.reference(text.as_bytes())
+            }
+        };
+        SeriesMetadata {
+            help: entry.map_or(0, |entry| reference(entry.help)),
+            unit: entry.map_or(0, |entry| reference(entry.unit)),
+            ..of_type(slot)
+        }
     }
 
     /// Makes `text` a string of the request if it is not yet.
@@ -215,7 +306,7 @@ impl Writer<'_> {
     fn reference(&self, text: &[u8]) -> u32 {
         let symbols = self.dictionary.symbols();
         match symbols.find(text) {
-            Some(id) => symbols.reference(id).into(),
+            Some(id) => symbols.reference_of(id).unwrap_or_default().into(),
             None => self
                 .late
                 .find(self.sink.out, text)
@@ -258,7 +349,7 @@ impl Writer<'_> {
             }
             Protocol::V2 => {
                 let references = self.dictionary.references(slot);
-                let metadata = of_type(slot);
+                let metadata = self.metadata(slot);
                 proto::begin_series_v2(&mut self.sink, references, contents + metadata.len())?;
                 self.contents(group)?;
                 metadata.put(&mut self.sink)

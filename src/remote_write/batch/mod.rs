@@ -35,6 +35,7 @@
 //! not data.
 
 mod carried;
+mod describe;
 mod dictionary;
 mod late;
 mod layout;
@@ -55,6 +56,7 @@ use late::Late;
 use take::{Halt, frame_len};
 
 pub use carried::Sends;
+pub use describe::Described;
 pub use layout::{EMPTY_V2, Layout};
 pub use take::synthetic_values;
 
@@ -104,6 +106,8 @@ pub struct BatchLimits {
     pub extras_bytes: usize,
     /// What is sent of it.
     pub sends: Sends,
+    /// Metric families whose help texts may be sent; 0: none are.
+    pub families: usize,
 }
 
 impl BatchLimits {
@@ -117,6 +121,7 @@ impl BatchLimits {
             frame_samples: self.frame_samples,
             extras_bytes: self.extras_bytes,
             sends: self.sends,
+            families: self.families,
         }
     }
 
@@ -151,8 +156,16 @@ impl BatchLimits {
         }
     }
 
-    /// Strings of exemplars: names and values, few of each.
+    /// Strings of exemplars: names and values, few of each. Help texts, and some units.
     const fn late_strings(&self) -> usize {
+        let families = match self.families {
+            0 => 0,
+            families => families + 32,
+        };
+        families + self.exemplar_strings()
+    }
+
+    const fn exemplar_strings(&self) -> usize {
         match self.sends.exemplars {
             true => (self.samples / 10 + 1) * 4 + 2 * MAX_LABELS,
             false => 0,

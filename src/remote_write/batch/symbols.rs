@@ -147,6 +147,12 @@ impl Symbols {
         self.reference_of.get(usize::from(id)).copied().unwrap_or(EMPTY)
     }
 
+    /// The reference of a string, if it is part of the request.
+    pub fn reference_of(&self, id: u16) -> Option<u16> {
+        let reference = self.reference_of.get(usize::from(id)).copied();
+        reference.filter(|&reference| reference != NONE)
+    }
+
     /// The strings of the request, by reference.
     pub fn used(&self) -> impl Iterator<Item = &[u8]> {
         self.used.iter().map(|&id| self.text(id))

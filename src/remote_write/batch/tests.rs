@@ -18,6 +18,7 @@ const LIMITS: BatchLimits = BatchLimits {
         histograms: false,
         exemplars: false,
     },
+    families: 0,
 };
 
 const NO_BOUNDS: Bounds = Bounds {
@@ -491,6 +492,7 @@ fn the_memory_plan_is_what_is_allocated_at_most() {
             histograms: false,
             exemplars: false,
         },
+        families: 0,
     };
     let bytes = Batch::ram_bytes(reference);
     assert!((250_000..390_000).contains(&bytes), "{bytes}");

@@ -13,6 +13,13 @@ impl Sender {
         if let (Some(date), Ok(boot)) = (head.date, i64::try_from(now.0)) {
             self.receiver_offset_ms = Some(date.0.saturating_sub(boot));
         }
+        if self.state == State::Describing {
+            // 1.0: the status says it all. What Prometheus repeats is repeated.
+            let again = head.status >= 500 || (head.status == 429 && self.config.retry_on_429);
+            let taken = (200..300).contains(&head.status);
+            self.described(now, (!again || head.status >= 600).then_some(taken));
+            return Verdict::Accepted;
+        }
         if self.state != State::InFlight {
             self.state = match self.state {
                 State::Probing => State::Gathering,
@@ -47,8 +54,13 @@ impl Sender {
     ///
     /// Without a request in flight nothing happens.
     pub fn on_error(&mut self, now: Instant, kind: ErrorKind) {
-        if self.state == State::Probing {
-            self.state = State::Gathering;
+        match self.state {
+            State::Probing => self.state = State::Gathering,
+            State::Describing => {
+                self.counters.errors += 1;
+                self.described(now, (kind == ErrorKind::TooLarge).then_some(false));
+            }
+            _ => {}
         }
         if self.state != State::InFlight {
             return;

@@ -14,6 +14,26 @@ pub enum MessageChoice {
     Fixed(Protocol),
 }
 
+/// `metadata_config`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataConfig {
+    /// Whether help texts and units are sent, and in 1.0 types.
+    pub send: bool,
+    /// How often, milliseconds.
+    pub interval_ms: u64,
+    /// Most families of one request, in 1.0.
+    pub max_per_send: usize,
+}
+
+impl MetadataConfig {
+    /// Nothing is sent.
+    pub const OFF: Self = Self {
+        send: false,
+        interval_ms: 60_000,
+        max_per_send: 2_000,
+    };
+}
+
 /// What a sender is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct SenderConfig {
@@ -39,6 +59,8 @@ pub struct SenderConfig {
     pub message: MessageChoice,
     /// Group live batches, too: for a stretched `flush_interval`.
     pub group_live: bool,
+    /// What targets say of their families.
+    pub metadata: MetadataConfig,
     /// Frames whose time is not known.
     pub unknown_time: UnknownTime,
     /// For jitter and hash tables: from the host's random source.
@@ -97,4 +119,6 @@ pub struct Request<'a> {
     pub retry_attempt: u32,
     /// Samples in the body.
     pub samples: usize,
+    /// Metric families in the body: a request of 1.0 with these and nothing else.
+    pub families: usize,
 }

@@ -16,6 +16,10 @@ pub struct Counters {
     pub histograms: Totals,
     /// `exemplars_*_total`: exemplars, likewise. Nobody asks for them again: they are as good as sent once their samples are.
     pub exemplars: Totals,
+    /// `metadata_*_total`: families in the requests of 1.0 that describe them.
+    pub metadata: Totals,
+    /// `metadata_bytes_total`: compressed bodies of those.
+    pub metadata_bytes: u64,
     /// `samples_dropped_total`, all reasons but `in_doubt`.
     pub dropped: Tally,
     /// `bytes_total`: compressed bodies put on the wire.

@@ -44,6 +44,7 @@
 mod answer;
 mod config;
 mod counters;
+mod describing;
 
 use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, Stop};
 use super::identity::Identity;
@@ -51,8 +52,10 @@ use super::response::{HoldReason, Protocol};
 use crate::backoff::Backoff;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::{Frame, FrameNo, FrameSource};
+use crate::metadata::Metadata;
+use describing::Describing;
 
-pub use config::{Action, ErrorKind, MessageChoice, Request, SenderConfig};
+pub use config::{Action, ErrorKind, MessageChoice, MetadataConfig, Request, SenderConfig};
 pub use counters::{Counters, Totals};
 
 /// Our clock may be this far ahead of the receiver's, milliseconds. Prometheus-type receivers refuse samples
@@ -82,6 +85,8 @@ enum State {
     InFlight,
     /// A request without samples is in flight.
     Probing,
+    /// A request of metadata is in flight; the batch goes on being gathered after it.
+    Describing,
 }
 
 /// Parts a refused batch is sent in.
@@ -148,6 +153,7 @@ pub struct Sender {
     /// Receiver's wall time minus boot time, milliseconds, as of its last `Date`.
     receiver_offset_ms: Option<i64>,
     next_probe: Instant,
+    describing: Describing,
     counters: Counters,
 }
 
@@ -186,6 +192,7 @@ impl Sender {
             flush: None,
             receiver_offset_ms: None,
             next_probe: Instant(0),
+            describing: Describing::default(),
             counters: Counters::default(),
             config,
         }
@@ -251,18 +258,26 @@ impl Sender {
             Protocol::V1 => &[],
             Protocol::V2 => &EMPTY_V2,
         };
-        let probing = self.state == State::Probing;
+        let (body, retry_attempt, samples, families) = match self.state {
+            State::Probing => (probe, 0, 0, 0),
+            State::Describing => self.describing.request(&self.batch),
+            _ => (self.batch.body(), self.attempts, self.batch.samples(), 0),
+        };
         Request {
-            body: if probing { probe } else { self.batch.body() },
+            body,
             protocol: self.protocol,
-            retry_attempt: if probing { 0 } else { self.attempts },
-            samples: if probing { 0 } else { self.batch.samples() },
+            retry_attempt,
+            samples,
+            families,
         }
     }
 
-    /// Adds to `bytes_total` what the compressed body of an attempt took.
+    /// Adds to `bytes_total`, or `metadata_bytes_total`, what the compressed body of an attempt took.
     pub const fn count_bytes(&mut self, compressed: u64) {
-        self.counters.bytes += compressed;
+        match self.state {
+            State::Describing => self.counters.metadata_bytes += compressed,
+            _ => self.counters.bytes += compressed,
+        }
     }
 
     /// Sends what there is without waiting for the interval, until all is acknowledged, the receiver does not take
@@ -288,6 +303,9 @@ impl Sender {
 
     /// What to do at `now`. `wall` is the wall time if it is trusted.
     ///
+    /// `metadata` is what targets say of their families: in 2.0 messages it goes with the series of a live batch every now and then,
+    /// in 1.0 it goes alone, when there is nothing else to send.
+    ///
     /// To be called when a frame was added, after an outcome was reported, and at the instant asked for.
     ///
     /// # Errors
@@ -297,16 +315,17 @@ impl Sender {
         now: Instant,
         wall: Option<UnixMillis>,
         source: &mut S,
+        metadata: &Metadata,
     ) -> Result<Action, S::Error> {
         match self.state {
-            State::InFlight | State::Probing => return Ok(Action::InFlight),
+            State::InFlight | State::Probing | State::Describing => return Ok(Action::InFlight),
             _ if self.flush_is_over(now) => return Ok(Action::Done),
             _ if self.clock_is_ahead(now, wall) => return Ok(self.ask_for_time(now)),
             _ => {}
         }
         if self.state == State::Gathering {
-            match self.gather(now, wall, source)? {
-                Some(action) => return Ok(action),
+            match self.gather(now, wall, source, metadata)? {
+                Some(action) => return Ok(self.describe_meanwhile(now, action, metadata)),
                 None => self.state = State::Ready(self.not_before),
             }
         }
@@ -344,6 +363,7 @@ impl Sender {
         now: Instant,
         wall: Option<UnixMillis>,
         source: &mut S,
+        metadata: &Metadata,
     ) -> Result<Option<Action>, S::Error> {
         let next_flush = *self.next_flush.get_or_insert(now + self.config.flush_interval_ms);
         let due = now >= next_flush || self.flush.is_some() || self.split.is_some() || self.again;
@@ -370,7 +390,7 @@ impl Sender {
             Stop::Yield => Ok(Some(Action::Wait(now))),
             Stop::End | Stop::TimeUnknown if !due && !enough => Ok(Some(Action::Wait(next_flush))),
             Stop::End | Stop::TimeUnknown | Stop::Full => {
-                self.seal(now, next_flush, stop);
+                self.seal(now, next_flush, stop, metadata);
                 Ok(None)
             }
         }
@@ -426,7 +446,7 @@ impl Sender {
             .map(|wall| UnixMillis(wall.0.saturating_sub(age)))
     }
 
-    fn seal(&mut self, now: Instant, next_flush: Instant, stop: Stop) {
+    fn seal(&mut self, now: Instant, next_flush: Instant, stop: Stop, metadata: &Metadata) {
         let fresh = self.batch.span_ms() <= self.config.flush_interval_ms.saturating_mul(2);
         let caught_up = stop == Stop::End || stop == Stop::TimeUnknown;
         let wanted = if fresh && (caught_up || self.batch.samples() <= self.live_limit()) && !self.config.group_live {
@@ -434,7 +454,14 @@ impl Sender {
         } else {
             Layout::Grouped
         };
-        self.layout = self.batch.seal(wanted);
+        let metadata = self
+            .describing
+            .in_series(now, &self.config.metadata)
+            .then_some(metadata);
+        self.layout = self.batch.seal_with(wanted, metadata);
+        if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
+            self.describing.done(now, &self.config.metadata);
+        }
         if now >= next_flush && caught_up {
             self.next_flush = Some(now + self.config.flush_interval_ms);
         }
@@ -472,7 +499,7 @@ impl Sender {
         let (at, held) = match self.state {
             State::Ready(at) => (at, None),
             State::Held(reason, at) => (at, Some(reason)),
-            State::Gathering | State::InFlight | State::Probing => return Action::InFlight,
+            State::Gathering | State::InFlight | State::Probing | State::Describing => return Action::InFlight,
         };
         let first_of_flush = self.flush.is_some_and(|flush| flush.first);
         if now < at && !first_of_flush {

@@ -23,6 +23,7 @@ fn config() -> SenderConfig {
                 histograms: false,
                 exemplars: false,
             },
+            families: 0,
         },
         max_samples_per_send: 100,
         backlog_samples_per_send: 100,
@@ -34,6 +35,7 @@ fn config() -> SenderConfig {
         retry_on_429: true,
         message: MessageChoice::Negotiate,
         group_live: false,
+        metadata: MetadataConfig::OFF,
         unknown_time: UnknownTime::Hold,
         seed: 1,
     }
@@ -44,6 +46,7 @@ const V1: MessageChoice = MessageChoice::Fixed(Protocol::V1);
 struct Bench {
     sender: Sender,
     source: Frames,
+    metadata: Metadata,
     now: Instant,
 }
 
@@ -61,6 +64,7 @@ impl Bench {
                 FrameNo(replay_until),
             ),
             source: Frames::new(200),
+            metadata: Metadata::new(0, 0),
             now: Instant(0),
         }
     }
@@ -84,7 +88,7 @@ impl Bench {
         while action == Action::Wait(self.now) {
             action = self
                 .sender
-                .poll(self.now, self.wall(), &mut self.source)
+                .poll(self.now, self.wall(), &mut self.source, &self.metadata)
                 .expect("medium works");
         }
         action
@@ -496,6 +500,7 @@ fn a_single_refused_frame_of_a_backlog_is_split_by_samples() {
     let mut bench = Bench::new(SenderConfig {
         message: V1,
         group_live: true,
+        metadata: MetadataConfig::OFF,
         ..config()
     });
     bench.scrape(1, 10);
@@ -653,7 +658,9 @@ fn a_clock_far_ahead_of_the_receiver_stops_sending() {
     // Our clock put right is enough, too.
     bench.answer_with(dated(503, "Tue, 14 Nov 2023 22:03:24 GMT"));
     let right = Some(UnixMillis(EPOCH + bench.now.0 as i64 - 650_000));
-    let action = bench.sender.poll(bench.now + 5000, right, &mut bench.source);
+    let action = bench
+        .sender
+        .poll(bench.now + 5000, right, &mut bench.source, &bench.metadata);
     assert_eq!(action, Ok(Action::Send));
     assert_eq!(bench.sender.request().samples, 15);
 }
@@ -743,7 +750,10 @@ fn a_failing_medium_is_reported_and_nothing_is_skipped() {
     bench.source.failures = 2;
     let wall = bench.wall();
     for _ in 0..2 {
-        assert_eq!(bench.sender.poll(bench.now, wall, &mut bench.source), Err("medium"));
+        assert_eq!(
+            bench.sender.poll(bench.now, wall, &mut bench.source, &bench.metadata),
+            Err("medium")
+        );
     }
     assert_eq!(bench.send(), 30);
     bench.accept();
@@ -789,4 +799,172 @@ fn headers_of_the_request_name_its_message() {
         bench.sender.request().protocol.version().into(),
     ];
     assert!(shown[0].contains("io.prometheus.write.v2.Request") && shown[1].starts_with("2.0"));
+}
+
+fn knowing(protocol: MessageChoice) -> Bench {
+    let mut bench = Bench::new(SenderConfig {
+        message: protocol,
+        metadata: MetadataConfig {
+            send: true,
+            interval_ms: 60_000,
+            max_per_send: 2,
+        },
+        limits: BatchLimits {
+            families: 10,
+            ..config().limits
+        },
+        ..config()
+    });
+    bench.metadata = Metadata::new(1_000, 10);
+    for family in ["a", "b", "c"] {
+        bench.metadata.note_help(crate::sample::TargetRef(0), family, "help");
+    }
+    bench
+        .metadata
+        .note_help(crate::sample::TargetRef(0), "metric_1", "first");
+    bench
+}
+
+#[test]
+fn metadata_of_1_0_goes_alone_once_per_interval_when_there_is_nothing_else() {
+    let mut bench = knowing(V1);
+    assert_eq!(bench.poll(), Action::Wait(Instant(60_000)));
+    bench.scrape(1, 3);
+    bench.now = Instant(60_000);
+    assert_eq!(bench.poll(), Action::Send, "samples that are due go first");
+    assert_eq!(
+        (bench.sender.request().samples, bench.sender.request().families),
+        (8, 0)
+    );
+    bench.sender.on_response(bench.now, None, &Head::new(204));
+    for families in [2, 2] {
+        assert_eq!(bench.poll(), Action::Send);
+        assert_eq!(bench.poll(), Action::InFlight);
+        let request = bench.sender.request();
+        assert_eq!(
+            (request.samples, request.families, request.retry_attempt),
+            (0, families, 0)
+        );
+        assert!(!request.body.is_empty());
+        bench.sender.count_bytes(100);
+        bench.sender.on_response(bench.now, None, &Head::new(204));
+    }
+    assert_eq!(bench.poll(), Action::Wait(Instant(120_000)));
+    let counters = bench.sender.counters();
+    let metadata = counters.metadata;
+    assert_eq!((metadata.sent, metadata.failed, metadata.retried), (4, 0, 0));
+    assert_eq!(
+        (counters.metadata_bytes, counters.bytes, counters.requests),
+        (200, 0, 1)
+    );
+    assert_eq!(bench.sender.acknowledged(), FrameNo(1));
+}
+
+#[test]
+fn metadata_that_fails_is_repeated_or_counted_and_touches_no_sample() {
+    let mut bench = knowing(V1);
+    bench.poll();
+    bench.now = Instant(60_000);
+    assert_eq!(bench.poll(), Action::Send);
+    bench.sender.on_error(bench.now, ErrorKind::Timeout);
+    let again = Instant(60_000 + config().max_backoff_ms);
+    assert_eq!(bench.poll(), Action::Wait(again));
+    bench.now = again;
+    bench.scrape(1, 3);
+    assert!(matches!(bench.poll(), Action::Send));
+    let first = bench.sender.request();
+    assert_eq!(
+        (first.samples, first.families),
+        (8, 0),
+        "samples do not wait for metadata"
+    );
+    bench.sender.on_response(bench.now, None, &Head::new(204));
+    assert_eq!(bench.poll(), Action::Send);
+    let request = bench.sender.request();
+    assert_eq!((request.families, request.retry_attempt), (2, 1));
+    bench.sender.on_response(bench.now, None, &Head::new(503));
+    bench.now = bench.now + config().max_backoff_ms;
+    assert_eq!(bench.poll(), Action::Send);
+    bench.sender.on_response(bench.now, None, &Head::new(400));
+    assert_eq!(bench.poll(), Action::Send, "the round goes on");
+    bench.sender.on_response(bench.now, None, &Head::new(204));
+    let counters = bench.sender.counters();
+    let metadata = counters.metadata;
+    assert_eq!((metadata.sent, metadata.failed, metadata.retried), (8, 2, 4));
+    assert_eq!((counters.samples_failed, counters.samples_retried), (0, 0));
+    assert_eq!((counters.holds, bench.sender.acknowledged()), (0, FrameNo(1)));
+}
+
+#[test]
+fn help_goes_with_the_series_of_2_0_once_per_interval() {
+    let mut bench = knowing(MessageChoice::Negotiate);
+    let mut with_help = Vec::new();
+    for _ in 0..20 {
+        bench.scrape(1, 3);
+        bench.now = bench.now + 5_000;
+        assert!(matches!(bench.poll(), Action::Send | Action::Wait(_)));
+        if bench.poll() == Action::InFlight {
+            let body = bench.sender.request().body;
+            let has = body.windows(5).any(|bytes| bytes == b"first");
+            if has {
+                with_help.push(bench.now.0);
+            }
+            let mut head = Head::new(204);
+            head.header("X-Prometheus-Remote-Write-Samples-Written", b"8");
+            bench.sender.on_response(bench.now, None, &head);
+        }
+    }
+    assert_eq!(with_help.len(), 2, "{with_help:?}");
+    assert_eq!(with_help[1] - with_help[0], 60_000);
+    assert_eq!(bench.sender.counters().metadata, Totals::default());
+}
+
+#[test]
+fn without_metadata_config_send_nothing_is_described() {
+    let mut bench = knowing(V1);
+    bench.sender.config.metadata.send = false;
+    bench.now = Instant(600_000);
+    assert_eq!(bench.poll(), Action::Wait(Instant(u64::MAX)));
+}
+
+#[test]
+fn what_was_written_is_counted_by_kind() {
+    let mut bench = Bench::new(SenderConfig {
+        limits: BatchLimits {
+            extras_bytes: 1000,
+            sends: Sends {
+                histograms: true,
+                exemplars: true,
+            },
+            ..config().limits
+        },
+        ..config()
+    });
+    bench.scrape(1, 3);
+    let mut extras = crate::extras::Extras::with_capacity(1000);
+    extras.push_histogram(0, &[8, 1]).unwrap();
+    extras.push_exemplar(1, None, 7, "").unwrap();
+    extras.push_exemplar(2, None, 8, "").unwrap();
+    bench.source.scrapes[0].extras = extras.as_bytes().to_vec();
+    bench.now = bench.now + 5_000;
+    bench.poll();
+    bench.now = bench.now + 5_000;
+    assert_eq!(bench.poll(), Action::Send);
+    let pending = bench.sender.pending();
+    assert_eq!((pending.samples, pending.histograms, pending.exemplars), (7, 1, 2));
+    bench.sender.on_response(bench.now, None, &Head::new(503));
+    bench.now = bench.now + 60_000;
+    assert_eq!(bench.poll(), Action::Send);
+    let mut head = Head::new(400);
+    head.header("X-Prometheus-Remote-Write-Samples-Written", b"6");
+    head.header("X-Prometheus-Remote-Write-Exemplars-Written", b"1");
+    let verdict = bench.sender.on_response(bench.now, None, &head);
+    assert_eq!(verdict, Verdict::AcceptedPartly { written: 6 });
+    let counters = bench.sender.counters();
+    assert_eq!((counters.samples, counters.samples_retried), (14, 7));
+    let of = |t: Totals| (t.sent, t.failed, t.retried);
+    assert_eq!(of(counters.histograms), (2, 0, 1), "in doubt: it may have been there");
+    assert_eq!(of(counters.exemplars), (4, 0, 2));
+    assert_eq!((counters.samples_accepted, counters.samples_in_doubt), (6, 2));
+    assert_eq!(counters.samples_lost(), 0);
 }

@@ -20,6 +20,9 @@ const METADATA_BYTES_PER_FAMILY: usize = 48;
 /// What `tidegate.memory.metadata: auto` gives the families of one series.
 const METADATA_BYTES_PER_SERIES: usize = 32;
 
+/// Series of a family at least, over all of a target: recorded scrapes have 3.3 and more. Families beyond go without help text.
+const SERIES_PER_FAMILY: usize = 3;
+
 /// Blocks of staging: at least one each for full values, differences, the dictionary and the frame being written.
 const STAGING_BLOCKS: core::ops::RangeInclusive<usize> = 4..=64;
 
@@ -169,6 +172,15 @@ impl Sizes {
         }
     }
 
+    /// Families whose help texts go to `remote` with their series: in 1.0 they go alone, written straight from the table.
+    fn described_families(&self, remote: &RemoteWrite) -> usize {
+        let in_series = remote.metadata_config.send && remote.protobuf_message != Some(ProtobufMessage::V1);
+        match in_series {
+            true => self.metadata_families.min(self.max_series / SERIES_PER_FAMILY),
+            false => 0,
+        }
+    }
+
     /// Of a batch for `remote`.
     #[must_use]
     pub fn batch_limits(&self, remote: &RemoteWrite) -> BatchLimits {
@@ -188,6 +200,7 @@ impl Sizes {
                 histograms: remote.send_native_histograms,
                 exemplars: remote.send_exemplars,
             },
+            families: self.described_families(remote),
         }
     }
 }

@@ -17,7 +17,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 28] = [
+const FAMILIES: [Family; 32] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -95,6 +95,30 @@ const FAMILIES: [Family; 28] = [
         Kind::Gauge,
         "Exemplars gathered and not acknowledged.",
         |r| r.sender.pending().exemplars as u64,
+    ),
+    (
+        "prometheus_remote_storage_metadata_total",
+        Kind::Counter,
+        "Metric families put on the wire in requests of their own (1.0), every attempt counted.",
+        |r| r.sender.counters().metadata.sent,
+    ),
+    (
+        "prometheus_remote_storage_metadata_failed_total",
+        Kind::Counter,
+        "Metric families refused for good.",
+        |r| r.sender.counters().metadata.failed,
+    ),
+    (
+        "prometheus_remote_storage_metadata_retried_total",
+        Kind::Counter,
+        "Metric families in attempts that are repeated.",
+        |r| r.sender.counters().metadata.retried,
+    ),
+    (
+        "prometheus_remote_storage_metadata_bytes_total",
+        Kind::Counter,
+        "Compressed bodies of metadata requests, bytes.",
+        |r| r.sender.counters().metadata_bytes,
     ),
     (
         "prometheus_remote_storage_max_samples_per_send",

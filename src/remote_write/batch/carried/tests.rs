@@ -25,6 +25,7 @@ const LIMITS: BatchLimits = BatchLimits {
     frame_samples: 100,
     extras_bytes: 20_000,
     sends: ALL,
+    families: 0,
 };
 
 const NO_BOUNDS: Bounds = Bounds {

@@ -17,6 +17,7 @@ const LIMITS: BatchLimits = BatchLimits {
         histograms: false,
         exemplars: false,
     },
+    families: 0,
 };
 
 const ALL: Bounds = Bounds {
