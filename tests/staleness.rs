@@ -17,7 +17,7 @@ use tidegate::relabel::{Action as RuleAction, Relabel, Rule, RuleSpec};
 use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::{Head, Protocol};
-use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig};
+use tidegate::remote_write::sender::{Action, MessageChoice, MetadataConfig, Sender, SenderConfig};
 use tidegate::sample::TargetRef;
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Target};
 use tidegate::series::SeriesTable;
@@ -515,6 +515,7 @@ const SENDER: SenderConfig = SenderConfig {
             histograms: false,
             exemplars: false,
         },
+        families: 0,
     },
     max_samples_per_send: 100,
     backlog_samples_per_send: 200,
@@ -526,6 +527,7 @@ const SENDER: SenderConfig = SenderConfig {
     retry_on_429: true,
     message: MessageChoice::Fixed(Protocol::V2),
     group_live: false,
+    metadata: MetadataConfig::OFF,
     unknown_time: UnknownTime::Hold,
     seed: 1,
 };

@@ -207,6 +207,7 @@ pub fn send<S: Storage>(
             histograms: true,
             exemplars: true,
         },
+        families: 0,
     };
     for protocol in [Protocol::V2, Protocol::V1] {
         let mut sending = Sending {
