@@ -136,6 +136,8 @@ pub enum Event<'a> {
         /// It belongs to a segment older than the slot's.
         stale: bool,
     },
+    /// The slot of a write-once medium has its erase header; erases so far.
+    Erased(u32),
     /// Header of the segment.
     Segment(&'a SegmentHeader),
     /// The stream is entered here.
@@ -437,7 +439,10 @@ impl<S: Storage> Inspector<S> {
             Err(_) => None,
         };
         match header.filter(|header| header.slot == slot && header.uuid == self.flash.uuid) {
-            Some(header) => summary.erase_count = header.erase_count,
+            Some(header) => {
+                summary.erase_count = header.erase_count;
+                visit(&Event::Erased(header.erase_count));
+            }
             None => visit(&Event::Finding(&Finding::EraseHeader { slot })),
         }
     }

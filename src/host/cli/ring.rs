@@ -8,6 +8,7 @@ mod send;
 
 use super::EXIT_FAULTS;
 use crate::host::civil::Timestamp;
+use crate::host::medium::mtd::char_device::error_correction;
 use crate::host::medium::open_image;
 use crate::host::snappy::Dictionaries;
 use crate::wal::Reason;
@@ -44,7 +45,12 @@ pub fn info(path: &str) -> ExitCode {
     };
     let mut targets: BTreeMap<u8, Backlog> = BTreeMap::new();
     let mut frames = alloc::vec::Vec::new();
+    let mut erases: Option<(u32, u32)> = None;
     let summary = inspector.survey(|_, event| match event {
+        Event::Erased(count) => {
+            let (least, most) = erases.unwrap_or((*count, *count));
+            erases = Some((least.min(*count), most.max(*count)));
+        }
         Event::Target(target) => {
             targets.entry(target.index).or_default().body = target.body.into();
         }
@@ -57,6 +63,7 @@ pub fn info(path: &str) -> ExitCode {
         backlog.samples += u64::from(*samples);
     }
     print_info(path, &inspector, &summary, &targets);
+    print_wear(path, &inspector, &summary, erases);
     ExitCode::SUCCESS
 }
 
@@ -155,6 +162,32 @@ fn print_info(
             alloc::format!("{} faults, see 'tidegate ring verify {path}'", summary.findings)
         }
     );
+}
+
+/// What the medium has gone through.
+fn print_wear(
+    path: &str,
+    inspector: &Inspector<crate::host::medium::Medium>,
+    summary: &Summary,
+    erases: Option<(u32, u32)>,
+) {
+    let slots = u64::from(inspector.geometry().slots).max(1);
+    let tenths = summary.head_seq * 10 / slots;
+    std::println!(
+        "wear        {}.{} laps since it was formatted",
+        tenths / 10,
+        tenths % 10
+    );
+    if let Some((least, most)) = erases {
+        std::println!("erases      {least} to {most} of each slot");
+    }
+    if let Some(ecc) = error_correction(Path::new(path)) {
+        std::println!(
+            "chip        {} bits corrected, {} pages beyond correction since boot",
+            ecc.corrected,
+            ecc.failed
+        );
+    }
 }
 
 /// Reads the whole ring at `path` and prints a line for each fault.

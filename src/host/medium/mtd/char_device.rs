@@ -121,6 +121,26 @@ pub fn examine(path: &Path) -> Result<Info, OpenError> {
     info(&File::open(path).map_err(io_error("open", path))?, path)
 }
 
+/// What the driver of the device at `path` has corrected since boot; `None` for anything but MTD, or a driver that does not
+/// count.
+#[must_use]
+pub fn error_correction(path: &Path) -> Option<EccCounts> {
+    use super::super::Kind;
+    if !matches!(Kind::of(path), Ok(Kind::Mtd)) {
+        return None;
+    }
+    ecc_counts(&File::open(path).ok()?)
+}
+
+fn ecc_counts(file: &File) -> Option<EccCounts> {
+    // SAFETY: the opcode writes a `mtd_ecc_stats` through the pointer, which is what the getter provides.
+    let stats = unsafe { ioctl(file, Getter::<ECCGETSTATS, EccStats>::new()) }.ok()?;
+    Some(EccCounts {
+        corrected: stats.corrected,
+        failed: stats.failed,
+    })
+}
+
 fn info(mut file: &File, path: &Path) -> Result<Info, OpenError> {
     // SAFETY: the opcode writes a `mtd_info_user` through the pointer, which is what the getter provides; any bytes are
     // a valid one.
@@ -185,12 +205,7 @@ impl Mtd for CharDevice {
     }
 
     fn ecc(&mut self) -> EccCounts {
-        // SAFETY: the opcode writes a `mtd_ecc_stats` through the pointer, which is what the getter provides.
-        let stats = unsafe { ioctl(&self.file, Getter::<ECCGETSTATS, EccStats>::new()) }.unwrap_or_default();
-        EccCounts {
-            corrected: stats.corrected,
-            failed: stats.failed,
-        }
+        ecc_counts(&self.file).unwrap_or_default()
     }
 }
 
