@@ -3,6 +3,11 @@
 //! A counting allocator, per thread, so that the test harness does not disturb. Each stage of the way adds its part to
 //! [`Rig::round`] and its sizes to the second test.
 
+extern crate alloc;
+
+#[path = "../src/exposition/protobuf/tests/messages.rs"]
+mod messages;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::fmt::Write;
@@ -10,6 +15,7 @@ use std::fmt::Write;
 use tidegate::agent::{Agent, Parts, Stored};
 use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
+use tidegate::exposition::Histograms;
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::labels::Label;
 use tidegate::metadata::Metadata;
@@ -86,6 +92,14 @@ const SIZE: SessionSize = SessionSize {
     extras_bytes: 0,
 };
 
+const PROTOBUF: &[u8] = b"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
+const PROTOBUF_SIZE: SessionSize = SessionSize {
+    label_bytes: 8_192,
+    extras_bytes: 20_000,
+    ..SIZE
+};
+
 struct Rig {
     target: Target,
     schedule: Schedule,
@@ -96,6 +110,7 @@ struct Rig {
     reports: Reports,
     metadata: Metadata,
     frame: u64,
+    content_type: &'static [u8],
 }
 
 impl Rig {
@@ -112,6 +127,7 @@ impl Rig {
             reports: Reports::new(MAX_TARGETS),
             metadata: Metadata::new(4_096, 64),
             frame: 0,
+            content_type: b"text/plain",
             target,
         };
         rig.schedule.set(rig.target.reference, 1_000, 7, Instant(0));
@@ -136,7 +152,7 @@ impl Rig {
         let due = self.schedule.due(now).expect("more than an interval has passed");
         let unix = UnixMillis(1_700_000_000_000 + now.0 as i64);
         self.session.begin(&self.target, due.time, Some(unix), &mut shared);
-        self.session.content_type(Some(b"text/plain"), &self.target);
+        self.session.content_type(Some(self.content_type), &self.target);
         for piece in body.chunks(1_400) {
             if self.session.feed(piece, &self.target, &mut shared).is_err() {
                 break;
@@ -149,6 +165,78 @@ impl Rig {
         self.catalogue.reclaim(FrameNo(self.frame));
         result
     }
+}
+
+/// A protobuf exposition of many label sets: counters with exemplars, a native and a classic histogram, a summary.
+fn protobuf_body(round: u32) -> Vec<u8> {
+    use messages::{Bucket, Counter, Exemplar, Histogram, Metric, MetricFamily, Summary, Timestamp};
+    use messages::{bucket, labels, quantile, span};
+    let time = |seconds: u32| {
+        Some(Timestamp {
+            seconds: 1_700_000_000 + i64::from(seconds),
+            nanos: 500_000_000,
+        })
+    };
+    let exemplar = |n: u32| Exemplar {
+        label: labels(&[("trace_id", &format!("t{n}-{round}"))]),
+        value: Some(f64::from(n) / 8.0),
+        timestamp: time(round),
+    };
+    let native = |n: u32| Histogram {
+        sample_count: Some(6),
+        sample_sum: Some(f64::from(round)),
+        schema: Some(3),
+        zero_threshold: Some(1e-128),
+        positive_span: vec![span(1, 3)],
+        positive_delta: vec![1, 1, 1],
+        bucket: vec![bucket(1, 0.5, None), bucket(6, f64::from(n), None)],
+        exemplars: vec![exemplar(n)],
+        created_timestamp: time(0),
+        ..Default::default()
+    };
+    let classic = Histogram {
+        sample_count: Some(3),
+        bucket: (0..20)
+            .map(|n| Bucket {
+                exemplar: Some(exemplar(n)),
+                ..bucket(1, f64::from(n), None)
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let summary = Summary {
+        sample_count: Some(u64::from(round)),
+        quantile: vec![quantile(0.5, 0.1), quantile(0.9, f64::NAN)],
+        ..Default::default()
+    };
+    let of = |kind: i32, n: u32| {
+        let mut metric = Metric {
+            label: labels(&[("pod", &format!("p{n}")), ("path", "C:\\\"x\"")]),
+            ..Default::default()
+        };
+        match kind {
+            0 => {
+                metric.counter = Some(Counter {
+                    value: Some(f64::from(n + round)),
+                    exemplar: Some(exemplar(n)),
+                    created_timestamp: time(n),
+                });
+            }
+            2 => metric.summary = Some(summary.clone()),
+            _ if n == 0 => metric.histogram = Some(classic.clone()),
+            _ => metric.histogram = Some(native(n)),
+        }
+        metric
+    };
+    let families =
+        [("requests_total", 0), ("latency_seconds", 2), ("size_bytes", 4)].map(|(name, kind)| MetricFamily {
+            name: Some(name.into()),
+            help: Some("Some help.".into()),
+            kind: Some(kind),
+            metric: (0..20).map(|n| of(kind, n)).collect(),
+            unit: None,
+        });
+    messages::body(&families)
 }
 
 /// A scrape of `series` series; `churn` makes the names of a tenth of them differ from those of other scrapes.
@@ -196,6 +284,41 @@ fn scrapes_do_not_allocate() {
 }
 
 #[test]
+fn scrapes_of_protobuf_do_not_allocate() {
+    let mut rig = Rig::new();
+    rig.session = Session::new(PROTOBUF_SIZE);
+    rig.table = SeriesTable::new(MAX_SERIES, 2 * MAX_SERIES, MAX_TARGETS, 1).with_exemplars();
+    rig.content_type = PROTOBUF;
+    rig.target.start_times = true;
+    rig.target.histograms = Histograms {
+        native: true,
+        classic_too: true,
+    };
+    rig.target.resolution.bucket_limit = 2;
+    let bodies: Vec<_> = (0..10).map(protobuf_body).collect();
+    let damaged = &bodies[1][..bodies[1].len() / 2];
+    let (calls, bytes, ()) = allocations(|| {
+        for body in &bodies {
+            // 20 counters, 20 summaries of 4 series, a histogram of 22, 19 native ones with 4 more each.
+            assert_eq!(
+                rig.round(body, Outcome::Complete),
+                (true, 20 + 20 * 4 + 23 + 19 * (1 + 5))
+            );
+            assert!(!rig.session.frame().extras.is_empty());
+        }
+        assert!(!rig.round(damaged, Outcome::Complete).0);
+        assert!(rig.round(&bodies[0], Outcome::Complete).0);
+    });
+    assert_eq!((calls, bytes), (0, 0));
+    let counters = rig.reports.counters;
+    assert!(
+        counters.exemplars > 500 && counters.histograms_no_room == 0,
+        "{counters:?}"
+    );
+    assert!(rig.metadata.find("size_bytes").is_some());
+}
+
+#[test]
 fn announced_sizes_are_exact() {
     let sizes = [
         (MAX_SERIES, TEXT_BYTES, MAX_TARGETS),
@@ -214,6 +337,14 @@ fn announced_sizes_are_exact() {
         assert_eq!(allocations(|| Schedule::new(targets)).1, Schedule::ram_bytes(targets));
     }
     assert_eq!(allocations(|| Session::new(SIZE)).1, Session::ram_bytes(SIZE));
+    let (_, bytes, _) = allocations(|| Session::new(PROTOBUF_SIZE));
+    assert_eq!(bytes, Session::ram_bytes(PROTOBUF_SIZE));
+    let (_, bytes, _) = allocations(|| Metadata::new(1_000, 30));
+    assert_eq!(bytes, Metadata::ram_bytes(1_000, 30));
+    let table = SeriesTable::new(MAX_SERIES, 0, 1, 0);
+    let (_, bytes, table) = allocations(|| table.with_exemplars());
+    assert_eq!(bytes, SeriesTable::exemplar_ram_bytes(MAX_SERIES));
+    assert!(table.keeps_exemplars());
     assert_eq!(allocations(LabelBuilder::new).1, LabelBuilder::ram_bytes());
 }
 

@@ -18,7 +18,7 @@ use tidegate::clock;
 use tidegate::exposition::{Event, Format, Parser};
 use tidegate::frame::FrameNo;
 use tidegate::labels::Label;
-use tidegate::limits::MAX_LINE_BYTES;
+use tidegate::limits::{MAX_LINE_BYTES, MAX_SERIES_TEXT_BYTES};
 use tidegate::metadata::Metadata;
 use tidegate::sample::TargetRef;
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Session, SessionSize, Shared, Target};
@@ -45,6 +45,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+const TEXT: &[u8] = b"text/plain; version=0.0.4";
+const PROTOBUF: &[u8] = b"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+
 /// As the transport hands them over.
 const PIECE_BYTES: usize = 8 * 1024;
 
@@ -70,8 +73,8 @@ fn files() -> Vec<PathBuf> {
 }
 
 /// Every sample of `body` by the parser alone; how many there were.
-fn parse(parser: &mut Parser, body: &[u8]) -> u64 {
-    parser.start(Format::Text);
+fn parse(parser: &mut Parser, format: Format, body: &[u8]) -> u64 {
+    parser.start(format);
     let mut samples = 0;
     let mut take = |parser: &mut Parser| {
         while let Some(event) = parser.next().expect("captured bodies are valid") {
@@ -100,15 +103,16 @@ struct Scraper {
     reports: Reports,
     metadata: Metadata,
     frames: u64,
+    content_type: &'static [u8],
 }
 
 impl Scraper {
-    fn new() -> Self {
+    fn new(content_type: &'static [u8]) -> Self {
         const SERIES: usize = 4000;
         let size = SessionSize {
             max_samples: SERIES,
             line_bytes: MAX_LINE_BYTES,
-            label_bytes: 0,
+            label_bytes: MAX_SERIES_TEXT_BYTES,
             extras_bytes: 0,
         };
         let labels = [("instance", "127.0.0.1:9100"), ("job", "node")].map(|(name, value)| Label { name, value });
@@ -121,6 +125,7 @@ impl Scraper {
             reports: Reports::new(1),
             metadata: Metadata::new(32 * 1024, 600),
             frames: 0,
+            content_type,
         }
     }
 
@@ -135,8 +140,7 @@ impl Scraper {
         };
         let time = clock::Instant(15_000 * self.frames);
         self.session.begin(&self.target, time, None, &mut shared);
-        self.session
-            .content_type(Some(b"text/plain; version=0.0.4"), &self.target);
+        self.session.content_type(Some(self.content_type), &self.target);
         for piece in body.chunks(PIECE_BYTES) {
             self.session
                 .feed(piece, &self.target, &mut shared)
@@ -201,7 +205,7 @@ fn main() {
     for path in files() {
         let bodies = bodies(&path);
         if let Some(rounds) = rounds_wanted() {
-            let mut scraper = Scraper::new();
+            let mut scraper = Scraper::new(TEXT);
             let samples: u64 = bodies.iter().map(|body| scraper.scrape(body)).sum();
             for _ in 0..rounds {
                 bodies.iter().for_each(|body| _ = scraper.scrape(body));
@@ -209,22 +213,32 @@ fn main() {
             println!("{} samples", samples * rounds as u64);
             continue;
         }
-        let bytes: usize = bodies.iter().map(Vec::len).sum();
-        let rounds = RUN_BYTES.div_ceil(bytes);
-        let mut parser = Parser::new(MAX_LINE_BYTES);
-        let mut scraper = Scraper::new();
-        println!(
-            "{}: {} bodies of {} bytes",
-            path.display(),
-            bodies.len(),
-            bytes / bodies.len()
-        );
-        let total = (bytes * rounds) as u64;
-        line("parser", total, &time(rounds, &bodies, |body| parse(&mut parser, body)));
-        line(
-            "parse, match, frame",
-            total,
-            &time(rounds, &bodies, |body| scraper.scrape(body)),
-        );
+        measure(&path.display().to_string(), Format::Text, TEXT, &bodies);
     }
+    if std::env::args().skip(1).all(|argument| argument.starts_with("--")) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata/captures");
+        let bodies = bodies(&folder.join("prometheus-protobuf.cap.gz"));
+        // The same target at the same time.
+        measure("Prometheus as text", Format::Text, TEXT, &bodies[..1]);
+        measure("Prometheus as protobuf", Format::Protobuf, PROTOBUF, &bodies[1..2]);
+    }
+}
+
+fn measure(name: &str, format: Format, content_type: &'static [u8], bodies: &[Vec<u8>]) {
+    let bytes: usize = bodies.iter().map(Vec::len).sum();
+    let rounds = RUN_BYTES.div_ceil(bytes);
+    let mut parser = Parser::with_protobuf(MAX_LINE_BYTES, MAX_SERIES_TEXT_BYTES);
+    let mut scraper = Scraper::new(content_type);
+    println!("{name}: {} bodies of {} bytes", bodies.len(), bytes / bodies.len());
+    let total = (bytes * rounds) as u64;
+    line(
+        "parser",
+        total,
+        &time(rounds, bodies, |body| parse(&mut parser, format, body)),
+    );
+    line(
+        "parse, match, frame",
+        total,
+        &time(rounds, bodies, |body| scraper.scrape(body)),
+    );
 }
