@@ -668,7 +668,7 @@ def full_text(entry, target):
 
 # --- frames (section 5) -------------------------------------------------------------------------------------------------------
 
-FAILED, LAYOUT, TIMES, NOCLOCK, STALE, COUNTS, EXTRAS = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40
+FAILED, LAYOUT, TIMES, NOCLOCK, STALE, COUNTS, EXTRAS, NOTES = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
 
 
 def series_list(source):
@@ -712,6 +712,17 @@ def extras(source, samples):
             raise Malformed("extra of kind %02x" % kind)
         if position >= samples:
             raise Malformed("extra of sample %d of %d" % (position, samples))
+    return found
+
+
+def notes(source):
+    """What is said of the scrape, as lines of the dump."""
+    found = []
+    bits = source.u8()
+    if bits & 0x01:
+        found.append("ended")
+    if bits & 0x02:
+        found.append("timeout=%d limit=%d body=%d" % (source.varint(), source.varint(), source.zz()))
     return found
 
 
@@ -806,8 +817,6 @@ class Segment:
         self.number += 1
         frame.boot = self.boot
         frame.target, frame.flags = source.u8(), source.u8()
-        if frame.flags & 0x80:
-            raise Malformed("frame flags %02x" % frame.flags)
         self.time += source.zz()
         frame.mono_ms = self.time
         frame.duration = source.varint()
@@ -822,6 +831,7 @@ class Segment:
             layout = self.layouts[frame.target]
         times = self.times(source) if frame.flags & TIMES else {}
         frame.extras = extras(Bytes(source.string()), len(layout)) if frame.flags & EXTRAS else []
+        frame.notes = notes(Bytes(source.string())) if frame.flags & NOTES else []
         patterns = self.codec.decode(layout, source.rest())
         if len(set(layout)) != len(layout):
             del self.layouts[frame.target]
@@ -1016,8 +1026,8 @@ def canonical(geometry, report, acknowledged):
             yield "  %016x %s%s" % (bits, entry_text(entry), "" if time is None else " @%d" % time)
         for _, entry in frame.stale:
             yield "  stale %s" % entry_text(entry)
-        for extra in frame.extras:
-            yield "  " + extra
+        for line in frame.extras + frame.notes:
+            yield "  " + line
     for reason, ledger in zip(REASONS, report.ledgers or []):
         yield "loss %s frames=%d samples=%d from=%d to=%d" % (reason, *ledger)
     yield "acknowledged %d" % acknowledged

@@ -302,6 +302,13 @@ fn frame_lines(out: &mut String, read: &Read<'_>) {
     for extra in frame.extras.iter() {
         extra_line(out, &extra);
     }
+    if frame.notes.ended {
+        line(out, format_args!("  ended"));
+    }
+    if let Some(extra) = frame.notes.extra {
+        let (timeout, limit, body) = (extra.timeout_ms, extra.sample_limit, extra.body_bytes);
+        line(out, format_args!("  timeout={timeout} limit={limit} body={body}"));
+    }
 }
 
 fn extra_line(out: &mut String, extra: &Extra<'_>) {

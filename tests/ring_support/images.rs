@@ -4,7 +4,7 @@
 use super::dump::Image;
 use super::{World, boot, config, formatted, geometry};
 use tidegate::clock::{Instant, UnixMillis};
-use tidegate::frame::FrameNo;
+use tidegate::frame::{ExtraMetrics, FrameNo, Notes};
 use tidegate::value::codec::CodecId;
 use tidegate::wal::dictionary::Compress;
 use tidegate::wal::format::{
@@ -54,7 +54,7 @@ struct Story {
     codec: CodecId,
     remotes: usize,
     config_crc: u32,
-    /// Samples carry histograms, exemplars and start times.
+    /// Samples carry histograms, exemplars and start times, frames notes.
     extras: bool,
     compress: Compressor,
 }
@@ -93,6 +93,16 @@ impl Story {
             self.world.scrape(ring.next_frame());
             if !self.extras {
                 self.world.frame.extras.clear();
+                self.world.frame.notes = Notes::default();
+            } else if frame % 3 == 0 {
+                self.world.frame.notes = Notes {
+                    ended: frame % 4 == 0,
+                    extra: (frame % 2 == 0).then_some(ExtraMetrics {
+                        timeout_ms: 10_000,
+                        sample_limit: frame as u32,
+                        body_bytes: 65_000 - 10_000 * frame as i64,
+                    }),
+                };
             }
             while let Err(error) = ring.append(&self.world.frame, &mut self.world.catalogue) {
                 assert_eq!(error, AppendError::StagingFull);
@@ -157,7 +167,7 @@ fn plain(codec: CodecId, geometry: Geometry, seed: u64, compress: Compressor) ->
     story.end()
 }
 
-/// Samples carry what they can.
+/// Samples and scrapes carry what they can.
 fn extras(compress: Compressor) -> Image {
     let mut story = Story::new(geometry(1024, 8, 3, Medium::Rewritable), 16, compress);
     story.extras = true;
