@@ -15,7 +15,7 @@ use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Histograms, Protocol,
 use crate::hash::crc32c;
 use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetFile, TargetSpec, Targets};
 use crate::host::event::Event;
-use crate::host::http::Buffers;
+use crate::host::http::{Buffers, TokenSource};
 use crate::host::medium::{Kind, Medium, Naming, OpenError, Shape};
 use crate::host::regex::compile_rules;
 use crate::host::runtime::{boot_id, now, unix_now};
@@ -182,6 +182,9 @@ pub struct Plan {
     remotes: Vec<RemoteClient>,
 }
 
+/// What targets of a job share: TLS and tokens.
+type Access = (Rc<TlsClient>, Option<Rc<TokenSource>>);
+
 /// What a started agent consists of.
 pub struct Running {
     /// What the tasks share.
@@ -297,8 +300,8 @@ impl Plan {
         let mut core_targets = Vec::new();
         let mut phase_keys = Vec::new();
         let mut scrapers = Vec::new();
-        // One for all targets of a job: they share certificates and sessions.
-        let mut job_tls: Option<(usize, Rc<TlsClient>)> = None;
+        // One for all targets of a job: they share certificates, sessions and tokens.
+        let mut of_last_job: Option<(usize, Access)> = None;
         for (number, spec) in targets.active.iter().enumerate() {
             let Some(job) = config.scrape_configs.get(spec.job) else {
                 continue;
@@ -306,12 +309,19 @@ impl Plan {
             let of_job = targets.active.iter().filter(|other| other.job == spec.job).count();
             core_targets.push(core_target(number, job, spec, config.tidegate.start_timestamps)?);
             phase_keys.push(phase_key(&spec.body, &spec.url(), seed));
-            let tls = match &job_tls {
-                Some((owner, tls)) if *owner == spec.job => tls.clone(),
-                _ => factory.tls(&job.http_client(), &job.job_name, spec.scheme == config::Scheme::Https),
+            let access = match &of_last_job {
+                Some((owner, access)) if *owner == spec.job => access.clone(),
+                _ => {
+                    let tls = factory.tls(&job.http_client(), &job.job_name, spec.scheme == config::Scheme::Https);
+                    let tokens = factory.tokens(&job.http_client()).map_err(|error| BuildError::Client {
+                        what: format!("oauth2 of job {}", job.job_name),
+                        error,
+                    })?;
+                    (tls, tokens)
+                }
             };
-            job_tls = Some((spec.job, tls.clone()));
-            let client = factory.scraper(job, spec, tls, (&protocols_of(job), escaping_of(job)), of_job);
+            of_last_job = Some((spec.job, access.clone()));
+            let client = factory.scraper(job, spec, access, (&protocols_of(job), escaping_of(job)), of_job);
             let client = client.map_err(|error| BuildError::Client {
                 what: format!("target {}", spec.url()),
                 error,

@@ -4,7 +4,7 @@ use super::shared::{RemoteClient, ScrapeClient};
 use crate::exposition::{EscapingScheme, Protocol, write_accept};
 use crate::host::config::{HttpClient, RemoteWrite, Scheme, ScrapeConfig, TargetSpec};
 use crate::host::dns::Resolver;
-use crate::host::http::{Client, Header, HttpError, Secret, Url};
+use crate::host::http::{Authorization, Client, Header, HttpError, Secret, TokenSource, Url};
 use crate::host::tls::{TlsClient, TlsContext};
 use alloc::format;
 use alloc::rc::Rc;
@@ -80,6 +80,20 @@ impl Factory {
         tls
     }
 
+    /// Where the tokens of a job or remote come from; `None` where it has no `oauth2`.
+    ///
+    /// # Errors
+    /// The endpoint cannot be spoken to.
+    pub fn tokens(&self, http: &HttpClient<'_>) -> Result<Option<Rc<TokenSource>>, ClientError> {
+        if http.oauth2.is_none() {
+            return Ok(None);
+        }
+        let (mut config, asked) = http.token_request(self.tls.clone()).ok_or(ClientError::Url)?;
+        config.headers.push(header("user-agent", USER_AGENT));
+        let client = Client::new(config, self.resolver.clone())?;
+        Ok(Some(Rc::new(TokenSource::new(client, asked))))
+    }
+
     fn client(
         &self,
         url: Url,
@@ -88,6 +102,9 @@ impl Factory {
         headers: Vec<Header>,
     ) -> Result<Client, ClientError> {
         let mut config = http.client_config(url, tls);
+        if let Some(tokens) = self.tokens(http)? {
+            config.authorization = Authorization::Token(tokens);
+        }
         config.headers.extend(headers);
         Ok(Client::new(config, self.resolver.clone())?)
     }
@@ -100,7 +117,7 @@ impl Factory {
         &self,
         job: &ScrapeConfig,
         target: &TargetSpec,
-        tls: Rc<TlsClient>,
+        (tls, tokens): (Rc<TlsClient>, Option<Rc<TokenSource>>),
         (protocols, escaping): (&[Protocol], EscapingScheme),
         targets_of_job: usize,
     ) -> Result<ScrapeClient, ClientError> {
@@ -120,6 +137,9 @@ impl Factory {
         let http = job.http_client();
         let mut config = http.client_config(target.to_http().ok_or(ClientError::Url)?, tls);
         config.headers.extend(headers);
+        if let Some(tokens) = tokens {
+            config.authorization = Authorization::Token(tokens);
+        }
         config.unix_socket = target.unix_socket.as_ref().map(Into::into);
         Ok(ScrapeClient {
             client: Mutex::new(Client::new(config, self.resolver.clone())?),

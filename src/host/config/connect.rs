@@ -7,7 +7,7 @@
 use super::http::{BasicAuth, HttpClient, TlsConfig, TlsVersion};
 use super::value::Secret;
 use super::{TargetSpec, Url};
-use crate::host::http::{self, Authorization, ClientConfig, Header, Proxy};
+use crate::host::http::{self, Authorization, ClientConfig, Header, Proxy, TokenRequest};
 use crate::host::tls::{self, Pem, TlsClient, TlsContext, TlsSettings};
 use alloc::format;
 use alloc::rc::Rc;
@@ -40,7 +40,27 @@ impl HttpClient<'_> {
         Rc::new(TlsClient::new(context, settings(self.tls_config)))
     }
 
-    /// What a client of `url` is made from.
+    /// What tokens are asked for with, and the client that asks; `None` without `oauth2`, or for a URL that cannot be spoken to.
+    #[must_use]
+    pub fn token_request(&self, context: Rc<TlsContext>) -> Option<(ClientConfig, TokenRequest)> {
+        let oauth2 = self.oauth2?;
+        let client = oauth2.http_client();
+        let tls = client.tls_client(context);
+        let mut config = client.client_config(oauth2.token_url.to_http()?, tls);
+        // One request in an hour or so.
+        config.keep_alive = false;
+        let secret = secret(&oauth2.client_secret, &oauth2.client_secret_file);
+        let params = oauth2.endpoint_params.iter();
+        let asked = TokenRequest {
+            client_id: oauth2.client_id.clone(),
+            client_secret: secret.unwrap_or_else(|| http::Secret::inline("")),
+            scopes: oauth2.scopes.clone(),
+            params: params.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        };
+        Some((config, asked))
+    }
+
+    /// What a client of `url` is made from; the token of `oauth2` is added by who has it.
     #[must_use]
     pub fn client_config(&self, url: http::Url, tls: Rc<TlsClient>) -> ClientConfig {
         let proxy = self.proxy(&url, &|name| std::env::var(name).ok());

@@ -290,21 +290,21 @@ fn http(y: &mut Emitter<'_>, client: &HttpClient<'_>) -> fmt::Result {
             y.filled("credentials_file", &auth.credentials_file)
         })?;
     }
-    y.section("tls_config", |y| tls(y, client.tls_config))?;
-    y.plain("follow_redirects", client.follow_redirects)?;
-    if let Some(url) = client.proxy_url {
-        y.plain("proxy_url", Text(&alloc::format!("{url}")))?;
-    }
-    y.filled("no_proxy", client.no_proxy)?;
-    y.plain("proxy_from_environment", client.proxy_from_environment)?;
-    if !client.proxy_connect_header.is_empty() {
-        y.section("proxy_connect_header", |y| {
-            client
-                .proxy_connect_header
-                .iter()
-                .try_for_each(|(name, values)| y.list(name, values, |_| Text(SECRET_MASK)))
+    if let Some(oauth2) = client.oauth2 {
+        y.section("oauth2", |y| {
+            y.text("client_id", &oauth2.client_id)?;
+            y.secret("client_secret", &oauth2.client_secret)?;
+            y.filled("client_secret_file", &oauth2.client_secret_file)?;
+            y.text("token_url", &alloc::format!("{}", oauth2.token_url))?;
+            y.texts("scopes", &oauth2.scopes)?;
+            y.labels("endpoint_params", &oauth2.endpoint_params)?;
+            y.section("tls_config", |y| tls(y, &oauth2.tls_config))?;
+            proxy(y, &oauth2.http_client())
         })?;
     }
+    y.section("tls_config", |y| tls(y, client.tls_config))?;
+    y.plain("follow_redirects", client.follow_redirects)?;
+    proxy(y, client)?;
     if client.http_headers.is_empty() {
         return Ok(());
     }
@@ -316,6 +316,23 @@ fn http(y: &mut Emitter<'_>, client: &HttpClient<'_>) -> fmt::Result {
                 y.texts("files", &header.files)
             })
         })
+    })
+}
+
+fn proxy(y: &mut Emitter<'_>, client: &HttpClient<'_>) -> fmt::Result {
+    if let Some(url) = client.proxy_url {
+        y.plain("proxy_url", Text(&alloc::format!("{url}")))?;
+    }
+    y.filled("no_proxy", client.no_proxy)?;
+    y.plain("proxy_from_environment", client.proxy_from_environment)?;
+    if client.proxy_connect_header.is_empty() {
+        return Ok(());
+    }
+    y.section("proxy_connect_header", |y| {
+        client
+            .proxy_connect_header
+            .iter()
+            .try_for_each(|(name, values)| y.list(name, values, |_| Text(SECRET_MASK)))
     })
 }
 

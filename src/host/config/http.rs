@@ -6,7 +6,7 @@
 //! Source: prometheus.md §4.5.
 
 use super::url::Url;
-use super::value::{FromText, Named, Secret, words};
+use super::value::{FromText, Labels, Named, Secret, words};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,6 +20,8 @@ pub struct HttpClient<'a> {
     pub basic_auth: Option<&'a BasicAuth>,
     /// `Authorization` header.
     pub authorization: Option<&'a Authorization>,
+    /// OAuth 2.0 client credentials.
+    pub oauth2: Option<&'a OAuth2>,
     /// Certificates and versions.
     pub tls_config: &'a TlsConfig,
     /// 3xx answers are followed.
@@ -69,6 +71,71 @@ impl Default for Authorization {
             credentials: Secret::default(),
             credentials_file: String::new(),
         }
+    }
+}
+
+/// `oauth2`: client credentials.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct OAuth2 {
+    /// Id of the client.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Secret,
+    /// File that holds it.
+    pub client_secret_file: String,
+    /// Where tokens are fetched.
+    pub token_url: Url,
+    /// What they are asked for.
+    pub scopes: Vec<String>,
+    /// Further fields of the form.
+    pub endpoint_params: Labels,
+    /// Only `client_credentials`.
+    pub grant_type: GrantType,
+    /// Certificates and versions for the token's endpoint.
+    pub tls_config: TlsConfig,
+    /// Proxy on the way to it.
+    pub proxy_url: Option<Url>,
+    /// Hosts reached without the proxy, separated by commas.
+    pub no_proxy: String,
+    /// Proxy from the environment.
+    pub proxy_from_environment: bool,
+    /// Headers of the proxy's `CONNECT` request.
+    pub proxy_connect_header: Named<Vec<Secret>>,
+}
+
+impl OAuth2 {
+    /// How its endpoint is spoken to.
+    #[must_use]
+    pub fn http_client(&self) -> HttpClient<'_> {
+        static NONE: Named<HttpHeader> = Named(Vec::new());
+        HttpClient {
+            basic_auth: None,
+            authorization: None,
+            oauth2: None,
+            tls_config: &self.tls_config,
+            follow_redirects: true,
+            proxy_url: self.proxy_url.as_ref(),
+            no_proxy: &self.no_proxy,
+            proxy_from_environment: self.proxy_from_environment,
+            proxy_connect_header: &self.proxy_connect_header,
+            http_headers: &NONE,
+        }
+    }
+}
+
+words! {
+    /// How a token is asked for.
+    GrantType,
+    /// With the client's own id and secret.
+    ClientCredentials = "client_credentials",
+    /// With a signed assertion: known, and refused.
+    JwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer",
+}
+
+impl Default for GrantType {
+    fn default() -> Self {
+        Self::ClientCredentials
     }
 }
 

@@ -46,6 +46,7 @@ type Entry = (&'static [&'static str], &'static str, Verdict);
 
 const NHCB: &str = "classic histograms are not converted: have the receiver do it, or expose native histograms and scrape them with scrape_native_histograms";
 const AGENT: &str = "not allowed in agent mode: tidegate only scrapes and forwards; remove it";
+const JWT: &str = "signed assertions are not supported: use grant_type client_credentials with client_secret_file";
 const REF: &str = "secret providers are not supported: use the key ending in _file";
 
 #[rustfmt::skip]
@@ -63,7 +64,15 @@ const ENTRIES: &[Entry] = &[
     (LIMITS, "scrape_failure_log_file", ignored("has no effect: scrape failures are in the log and in /api/v1/targets")),
     (LIMITS, "convert_classic_histograms_to_nhcb", refused(NHCB)),
     (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0")),
-    (HTTP, "oauth2", refused("not supported yet: use authorization with credentials_file, or basic_auth")),
+    (&["OAuth2"], "client_secret_ref", refused(REF)),
+    (&["OAuth2"], "client_certificate_key", refused(JWT)),
+    (&["OAuth2"], "client_certificate_key_file", refused(JWT)),
+    (&["OAuth2"], "client_certificate_key_ref", refused(JWT)),
+    (&["OAuth2"], "client_certificate_key_id", refused(JWT)),
+    (&["OAuth2"], "signature_algorithm", refused(JWT)),
+    (&["OAuth2"], "iss", refused(JWT)),
+    (&["OAuth2"], "audience", refused(JWT)),
+    (&["OAuth2"], "claims", refused(JWT)),
     (HTTP, "enable_http2", ignored("has no effect: HTTP/1.1 is always used")),
     (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),
     (&["RemoteWrite"], "azuread", refused("not supported yet: use authorization with credentials_file")),

@@ -2,7 +2,7 @@
 //!
 //! Runs before [`super::check`], which relies on it. Source: prometheus.md §4.1-4.3, RW-52.
 
-use super::http::{Authorization, BasicAuth, HttpHeader, TlsConfig};
+use super::http::{Authorization, BasicAuth, HttpHeader, OAuth2, TlsConfig};
 use super::load::{Environment, Fault};
 use super::scrape::{EscapingScheme, ScrapeProtocol, ValidationScheme};
 use super::value::{Duration, Named, Secret, Size};
@@ -31,6 +31,7 @@ fn absolute_http(
     file: &str,
     basic_auth: &mut Option<BasicAuth>,
     authorization: &mut Option<Authorization>,
+    oauth2: &mut Option<OAuth2>,
     tls: &mut TlsConfig,
     headers: &mut Named<HttpHeader>,
 ) {
@@ -41,12 +42,20 @@ fn absolute_http(
     if let Some(auth) = authorization {
         absolute(&mut auth.credentials_file, file);
     }
-    absolute(&mut tls.ca_file, file);
-    absolute(&mut tls.cert_file, file);
-    absolute(&mut tls.key_file, file);
+    if let Some(oauth2) = oauth2 {
+        absolute(&mut oauth2.client_secret_file, file);
+        absolute_tls(&mut oauth2.tls_config, file);
+    }
+    absolute_tls(tls, file);
     for (_, header) in &mut headers.0 {
         header.files.iter_mut().for_each(|path| absolute(path, file));
     }
+}
+
+fn absolute_tls(tls: &mut TlsConfig, file: &str) {
+    absolute(&mut tls.ca_file, file);
+    absolute(&mut tls.cert_file, file);
+    absolute(&mut tls.key_file, file);
 }
 
 /// Paths of one job, relative to the file it stands in.
@@ -55,6 +64,7 @@ pub(super) fn absolute_job_paths(job: &mut ScrapeConfig, file: &str) {
         file,
         &mut job.basic_auth,
         &mut job.authorization,
+        &mut job.oauth2,
         &mut job.tls_config,
         &mut job.http_headers,
     );
@@ -71,6 +81,7 @@ pub(super) fn absolute_paths(config: &mut Config, file: &str) {
             file,
             &mut remote.basic_auth,
             &mut remote.authorization,
+            &mut remote.oauth2,
             &mut remote.tls_config,
             &mut remote.http_headers,
         );
@@ -94,6 +105,7 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         authorize(
             &mut job.basic_auth,
             &mut job.authorization,
+            job.oauth2.is_some(),
             &mut job.bearer_token,
             &mut job.bearer_token_file,
         )
@@ -104,12 +116,13 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         authorize(
             &mut remote.basic_auth,
             &mut remote.authorization,
+            remote.oauth2.is_some(),
             &mut remote.bearer_token,
             &mut remote.bearer_token_file,
         )
         .map_err(fault)?;
-        if let (Some((user, password)), None, None) = (&remote.url.userinfo, &remote.basic_auth, &remote.authorization)
-        {
+        let none = remote.basic_auth.is_none() && remote.authorization.is_none() && remote.oauth2.is_none();
+        if let (Some((user, password)), true) = (&remote.url.userinfo, none) {
             remote.basic_auth = Some(BasicAuth {
                 username: user.clone(),
                 password: password.clone(),
@@ -220,20 +233,23 @@ fn agree(validation: ValidationScheme, escaping: EscapingScheme) -> Result<(), W
 fn authorize(
     basic_auth: &mut Option<BasicAuth>,
     authorization: &mut Option<Authorization>,
+    oauth2: bool,
     bearer_token: &mut Secret,
     bearer_token_file: &mut String,
 ) -> Result<(), Wrong> {
     let bearer = !bearer_token.is_empty() || !bearer_token_file.is_empty();
-    let given = [basic_auth.is_some(), authorization.is_some(), bearer];
+    let given = [basic_auth.is_some(), authorization.is_some(), oauth2, bearer];
     if given.iter().filter(|g| **g).count() > 1 {
         let key = if authorization.is_some() {
             "authorization"
+        } else if oauth2 {
+            "oauth2"
         } else {
             "basic_auth"
         };
         return Err((
             key,
-            "found several of basic_auth, authorization, bearer_token, expected at most one".into(),
+            "found several of basic_auth, authorization, oauth2, bearer_token, expected at most one".into(),
         ));
     }
     if !bearer_token.is_empty() && !bearer_token_file.is_empty() {

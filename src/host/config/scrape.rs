@@ -5,7 +5,7 @@
 //!
 //! Source: prometheus.md §4.2, SCR-105..112, SCR-601.
 
-use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, TlsConfig};
+use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, OAuth2, TlsConfig};
 use super::keys::List;
 use super::url::{Scheme, Url};
 use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_from_text, distinct_list};
@@ -86,6 +86,8 @@ pub struct ScrapeConfig {
     pub basic_auth: Option<BasicAuth>,
     /// `Authorization` header.
     pub authorization: Option<Authorization>,
+    /// OAuth 2.0 client credentials.
+    pub oauth2: Option<OAuth2>,
     /// Deprecated spelling of `authorization`; empty once loaded.
     pub bearer_token: Secret,
     /// Deprecated spelling of `authorization`; empty once loaded.
@@ -145,6 +147,7 @@ impl Default for ScrapeConfig {
             metric_relabel_configs: Vec::new(),
             basic_auth: None,
             authorization: None,
+            oauth2: None,
             bearer_token: Secret::default(),
             bearer_token_file: String::new(),
             tls_config: TlsConfig::default(),
@@ -166,6 +169,7 @@ impl ScrapeConfig {
         HttpClient {
             basic_auth: self.basic_auth.as_ref(),
             authorization: self.authorization.as_ref(),
+            oauth2: self.oauth2.as_ref(),
             tls_config: &self.tls_config,
             follow_redirects: self.follow_redirects,
             proxy_url: self.proxy_url.as_ref(),

@@ -1,5 +1,6 @@
 //! Credentials of a request, and where they come from.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use std::fs::File;
@@ -10,6 +11,7 @@ use ureq_proto::http::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::error::HttpError;
+use super::oauth2::TokenSource;
 use crate::host::limits::SECRET_BYTES;
 
 /// A text that must not be shown: inline, or in a file that is read anew for every request.
@@ -89,6 +91,8 @@ pub enum Authorization {
         /// The credentials.
         credentials: Secret,
     },
+    /// The access token of an OAuth 2.0 client.
+    Token(Rc<TokenSource>),
 }
 
 impl Authorization {
@@ -114,6 +118,8 @@ impl Authorization {
     pub(crate) fn header(&self) -> Result<Option<HeaderValue>, HttpError> {
         let text = match self {
             Self::None => return Ok(None),
+            // The request has seen to it that there is one.
+            Self::Token(source) => return Ok(source.header()),
             Self::Basic { user, password } => {
                 let password = password.as_ref().map(Secret::read).transpose()?;
                 let user = user.read()?;

@@ -23,7 +23,7 @@ use core::net::SocketAddr;
 use ureq_proto::http::{HeaderName, HeaderValue, Method as ProtoMethod, Request as ProtoRequest, Uri, header, request};
 
 use super::Method;
-use super::auth::{Secret, header_value};
+use super::auth::{Authorization, Secret, header_value};
 use super::config::{Buffers, ClientConfig, ClientStats, Header, Request};
 use super::error::{HttpError, Phase, RedirectError};
 use super::exchange::{Exchange, Progress, Rules};
@@ -197,11 +197,22 @@ impl Client {
         receiver: &mut dyn Receive,
         progress: &Progress,
     ) -> Result<ResponseHead, HttpError> {
+        if let Authorization::Token(source) = self.config.authorization.clone()
+            && source.header().is_none()
+        {
+            progress.phase.set(Phase::Token);
+            source.refresh(request.deadline).await?;
+        }
         let mut destination = self.origin.clone();
         for _ in 0..=MAX_REDIRECTS {
             let (head, redirect) = self.attempt(&destination, request, buffers, receiver, progress).await?;
             match redirect {
-                None => return Ok(head),
+                None => {
+                    if let (401, Authorization::Token(source)) = (head.status, &self.config.authorization) {
+                        source.forget();
+                    }
+                    return Ok(head);
+                }
                 Some(uri) => destination = Destination::from_redirect(&uri)?,
             }
         }

@@ -4,6 +4,7 @@ use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::oauth2::TokenError;
 use crate::host::dns::DnsError;
 use crate::host::gunzip::GunzipError;
 use crate::host::net::ConnectError;
@@ -13,6 +14,8 @@ use crate::host::tls::{StreamError, TlsError};
 /// What a request was doing when its time ran out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
+    /// Waiting for an OAuth 2.0 token.
+    Token,
     /// Resolving the host name.
     #[default]
     Resolve,
@@ -33,6 +36,7 @@ pub enum Phase {
 impl Phase {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Token => "fetching the oauth2 token",
             Self::Resolve => "resolving the host name",
             Self::Connect => "connecting",
             Self::Proxy => "waiting for the proxy",
@@ -107,6 +111,8 @@ pub enum HttpError {
         /// Why.
         error: io::Error,
     },
+    /// There is no OAuth 2.0 token.
+    Token(TokenError),
     /// A header name or value from the configuration or a secret has a byte that HTTP does not allow.
     BadHeader,
     /// More tasks wait than the reactor has slots.
@@ -131,7 +137,7 @@ impl HttpError {
             Self::Gunzip(_) => "gzip",
             Self::Aborted => "aborted",
             Self::Redirect(_) => "redirect",
-            Self::Secret { .. } | Self::BadHeader => "credentials",
+            Self::Secret { .. } | Self::Token(_) | Self::BadHeader => "credentials",
             Self::TableFull(_) => "table_full",
         }
     }
@@ -187,6 +193,7 @@ impl fmt::Display for HttpError {
             Self::Redirect(RedirectError::Location) => f.write_str("redirect without a valid location"),
             Self::NeedsTls => f.write_str("https without TLS settings"),
             Self::Secret { path, error } => write!(f, "read secret {}: {error}", path.display()),
+            Self::Token(error) => error.fmt(f),
             Self::BadHeader => f.write_str("header name or value has a byte that HTTP does not allow"),
             Self::TableFull(full) => full.fmt(f),
         }

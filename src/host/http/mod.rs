@@ -12,6 +12,7 @@ mod config;
 mod error;
 mod exchange;
 mod head;
+mod oauth2;
 mod received;
 mod server;
 mod stream;
@@ -22,6 +23,7 @@ pub use client::Client;
 pub use config::{Buffers, ClientConfig, ClientStats, Header, Proxy, Request};
 pub use error::{HttpError, Phase, RedirectError};
 pub use head::{Abort, BodyAction, CaptureBody, Receive, ResponseHead};
+pub use oauth2::{ANSWER_BYTES, TokenError, TokenRequest, TokenSource};
 pub use server::{Response, ServerConfig, ServerRequest, serve};
 pub use url::{Scheme, Url, UrlError};
 

@@ -1,6 +1,6 @@
 //! HTTP client keys: what excludes what, and what may stand in a header.
 
-use super::super::http::{Authorization, BasicAuth, HttpClient, TlsConfig, TlsVersion};
+use super::super::http::{Authorization, BasicAuth, GrantType, HttpClient, OAuth2, TlsConfig, TlsVersion};
 use super::super::url::Scheme;
 use super::{Check, wrong};
 use alloc::format;
@@ -76,6 +76,9 @@ pub(super) fn http(client: &HttpClient<'_>) -> Check {
         }
         header("authorization.type", "Authorization", r#type)?;
     }
+    if let Some(auth) = client.oauth2 {
+        oauth2(auth)?;
+    }
     tls(client.tls_config)?;
     proxy(client)?;
     for (name, values) in client.http_headers.iter() {
@@ -91,6 +94,36 @@ pub(super) fn http(client: &HttpClient<'_>) -> Check {
         }
     }
     Ok(())
+}
+
+fn oauth2(auth: &OAuth2) -> Check {
+    if auth.client_id.is_empty() {
+        return wrong("oauth2.client_id", "found nothing, expected the client's id");
+    }
+    if auth.token_url.is_empty() {
+        return wrong(
+            "oauth2.token_url",
+            "found nothing, expected the URL where tokens are fetched",
+        );
+    }
+    if auth.token_url.scheme == Scheme::Other {
+        return wrong(
+            "oauth2.token_url",
+            format!("found scheme {:?}, expected http or https", auth.token_url.scheme_text),
+        );
+    }
+    if auth.grant_type == GrantType::JwtBearer {
+        return wrong(
+            "oauth2.grant_type",
+            "found a signed assertion, expected client_credentials: assertions are not supported, use client_secret_file",
+        );
+    }
+    either(
+        "oauth2",
+        ("client_secret", !auth.client_secret.is_empty()),
+        ("client_secret_file", !auth.client_secret_file.is_empty()),
+    )?;
+    http(&auth.http_client()).or_else(|(key, message)| wrong(format!("oauth2.{key}"), message))
 }
 
 pub(super) fn old_tls(tls: &TlsConfig) -> Option<String> {
