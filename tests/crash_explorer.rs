@@ -86,3 +86,22 @@ fn no_series_of_boots_with_changing_configuration_loses_or_invents_a_frame() {
 fn no_cut_loses_a_frame_while_others_are_acknowledged_in_memory() {
     explore(Workload::Memory);
 }
+
+#[test]
+fn rot_invents_nothing_and_what_is_written_afterwards_stays() {
+    let mut images = 0;
+    for seed in 0..64 {
+        let medium = [Medium::Rewritable, Medium::WriteOnce][seed as usize % 2];
+        let workload = [Workload::Steady, Workload::Boots, Workload::Two, Workload::Clock][seed as usize / 2 % 4];
+        let mut explorer = Explorer::new(Setup::new(workload, seed as usize / 8 % 8, medium), 5_000 + seed, 1);
+        explorer.rot(150);
+        images += explorer.states;
+    }
+    println!("{images} rotten images mounted");
+}
+
+#[test]
+fn a_block_that_strayed_to_another_slot_costs_no_more_than_what_stood_there() {
+    explorer::rot::misplaced(Medium::Rewritable, 20);
+    explorer::rot::misplaced(Medium::WriteOnce, 20);
+}

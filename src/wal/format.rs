@@ -11,6 +11,7 @@
 //!
 //! Power loss leaves torn blocks; they fail their checksum and are skipped. Read `FORMAT.md` before editing.
 
+use super::seeded::{self, Fault as Seeded};
 use crate::hash::crc32c;
 
 /// Major version written; another major is not drained.
@@ -422,6 +423,7 @@ pub struct BlockHeader {
 /// Checksum state every block of `slot` starts from.
 #[must_use]
 pub fn block_seed(uuid: &[u8; 16], slot: u32) -> u32 {
+    let slot = if seeded::is(Seeded::SlotIgnored) { 0 } else { slot };
     crc32c(crc32c(0, uuid), &slot.to_le_bytes())
 }
 
@@ -450,7 +452,8 @@ impl BlockHeader {
             .get(BLOCK_HEADER_BYTES..BLOCK_HEADER_BYTES + usize::from(used))
             .ok_or(Fault::Field)?;
         let found = u32::from_le_bytes(take(head, 28));
-        let expected = crc32c(crc32c(seed, &head[..28]), payload);
+        let checked = if seeded::is(Seeded::HeaderOnly) { &[] } else { payload };
+        let expected = crc32c(crc32c(seed, &head[..28]), checked);
         if found != expected {
             return Err(Fault::Checksum { found, expected });
         }
@@ -482,7 +485,12 @@ impl BlockHeader {
         put(block, 16, self.ack.to_le_bytes());
         put(block, 20, self.stream_offset.to_le_bytes());
         put(block, 24, self.epoch.to_le_bytes());
-        let crc = crc32c(crc32c(seed, &block[..28]), &block[BLOCK_HEADER_BYTES..end]);
+        let checked = if seeded::is(Seeded::HeaderOnly) {
+            BLOCK_HEADER_BYTES
+        } else {
+            end
+        };
+        let crc = crc32c(crc32c(seed, &block[..28]), &block[BLOCK_HEADER_BYTES..checked]);
         put(block, 28, crc.to_le_bytes());
         block[end..].fill(0xff);
     }

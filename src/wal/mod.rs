@@ -56,6 +56,11 @@ mod reader;
 pub mod record;
 mod rescue;
 mod rotate;
+#[cfg_attr(feature = "seeded-faults", doc(hidden))]
+#[cfg(feature = "seeded-faults")]
+pub mod seeded;
+#[cfg(not(feature = "seeded-faults"))]
+mod seeded;
 mod segment;
 mod slots;
 mod staging;

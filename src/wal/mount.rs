@@ -15,6 +15,7 @@ use super::frame_coding::{Encoder, Tally, max_frame_bytes};
 use super::identity::{Identity, identify};
 use super::reader::Reader;
 use super::record::{self, Ack, Clock, RecordFault, SegmentHeader, Start, Target, kind};
+use super::seeded::{self, Fault as Seeded};
 use super::segment::{Dictionary, DictionaryCheck, Flash, Index, Item, Stream};
 use super::slots::{Slot, Slots, State};
 use super::staging::Staging;
@@ -340,6 +341,11 @@ impl<S: Storage> Ring<S> {
         let index = match self.flash.geometry.medium {
             Medium::Rewritable => spare.index.end,
             Medium::WriteOnce => spare.index.touched.max(spare.index.end),
+        };
+        let index = if seeded::is(Seeded::FirstHole) {
+            spare.index.first_hole(&self.flash.geometry)
+        } else {
+            index
         };
         let (mut epoch, mut ack) = (spare.index.epoch(), spare.index.newest_ack());
         if !usable && let Some(newest) = newest {

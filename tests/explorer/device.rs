@@ -173,16 +173,24 @@ impl Device {
 
     /// Makes `to` a copy whose unsynced calls are lost.
     fn copy_from(&mut self, from: &Self) {
-        let same = self.origin == from.version && self.geometry == from.geometry;
-        if same {
-            for i in 0..self.touched.len() {
-                let range = self.range(self.touched[i]);
+        let child = self.origin == from.version;
+        let sibling = self.origin == from.origin && self.origin != u64::MAX;
+        if self.geometry == from.geometry && (child || sibling) {
+            let theirs: &[u32] = if sibling { &from.touched } else { &[] };
+            for &block in self.touched.iter().chain(theirs) {
+                let range = from.range(block);
                 self.image[range.clone()].copy_from_slice(&from.image[range]);
             }
         } else {
             self.image.clone_from(&from.image);
         }
         self.touched.clear();
+        self.origin = from.version;
+        if sibling {
+            // Still a copy of the same original.
+            self.touched.extend_from_slice(&from.touched);
+            self.origin = from.origin;
+        }
         self.geometry = from.geometry;
         self.sector = from.sector;
         self.superblocks = from.superblocks;
@@ -191,7 +199,6 @@ impl Device {
         self.unstable.clone_from(&from.unstable);
         self.erases.clone_from(&from.erases);
         self.forget_pending(from);
-        self.origin = from.version;
         self.content = from.content;
         self.versions = self.versions.wrapping_add(1);
         self.version = self.versions;
@@ -204,6 +211,12 @@ impl Device {
     fn forget_pending(&mut self, from: &Self) {
         if self.geometry.medium == Medium::Rewritable {
             return;
+        }
+        if from.plan.met {
+            // A program that failed may have left nothing behind.
+            for block in 0..self.blocks() {
+                self.programmed[block as usize] = self.image[self.range(block)].iter().any(|&b| b != 0xff);
+            }
         }
         for pending in &from.pending {
             let blocks = match pending.change {
@@ -430,12 +443,15 @@ impl Storage for Device {
         if self.geometry.medium == Medium::WriteOnce {
             let slot = block / self.geometry.blocks_per_slot;
             let end = (slot + 1) * self.geometry.blocks_per_slot;
-            assert!(!self.unstable[slot as usize], "block {block} programmed on a cut erase");
+            assert!(
+                self.plan.forged(slot) || !self.unstable[slot as usize],
+                "block {block} programmed on a cut erase"
+            );
             assert!(
                 self.plan.forged(slot) || (block..end).all(|later| !self.programmed[later as usize]),
                 "block {block} programmed twice, or after a later one"
             );
-            self.programmed[block as usize] = true;
+            self.programmed[block as usize] = !matches!(fault, Some(Kind::Silent | Kind::Full));
         }
         let pending = Pending {
             block,

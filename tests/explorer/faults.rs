@@ -52,6 +52,14 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// One fault to be met.
+    pub fn with_fault(fault: Fault) -> Self {
+        Self {
+            fault: Some(fault),
+            ..Self::default()
+        }
+    }
+
     /// Slots that are bad from the beginning.
     pub fn with_bad(bad: &[u32]) -> Self {
         Self {
@@ -62,9 +70,7 @@ impl Plan {
 
     /// Counts a call; says how it fails, if it does.
     pub fn meets(&mut self, call: Call, block: u32) -> Option<Kind> {
-        let Some(fault) = self.fault else {
-            return None;
-        };
+        let fault = self.fault?;
         let at = self.counts[call as usize];
         self.counts[call as usize] += 1;
         if call == Call::Read {

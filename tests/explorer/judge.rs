@@ -46,6 +46,7 @@ impl Explorer {
         let level = 100 + 4 * depth as u8;
         let first = boot(level, world.now, true);
         let mut ring = self.examine(device, &mut world, known, first);
+        self.first_read = self.present.len();
         let mut after = self.knowns.pop().unwrap_or_default();
         after.clone_from(known);
         self.survive(&mut after, &ring);
@@ -177,7 +178,8 @@ impl Explorer {
                 at += 1;
             }
             let print = print(&frame, source.catalogue());
-            match known.frames.get(at) {
+            let same = known.frames[at..].iter().take_while(|told| told.number == number);
+            match same.clone().find(|told| told.print == print).or(known.frames.get(at)) {
                 Some(told) if told.number == number && told.print == print => {
                     if told.unix_ms.is_some() && frame.unix_ms.is_some() && told.unix_ms != frame.unix_ms {
                         let (had, has) = (told.unix_ms, frame.unix_ms);
@@ -192,7 +194,6 @@ impl Explorer {
                         .map(|sample| source.catalogue().text(sample.series))
                         .collect();
                     eprintln!("named {names:?} of {:?}", source.catalogue().target_body(frame.target));
-                    drop(source);
                     if std::env::var_os("DUMP").is_some() {
                         let present = std::mem::take(&mut self.present);
                         dump(ring, known, &present);
@@ -230,14 +231,17 @@ impl Explorer {
     pub(super) fn append(&mut self, ring: &mut Ring<Device>, world: &mut World, known: &mut Known) {
         world.scrape(ring.next_frame());
         match ring.append(&world.frame, &mut world.catalogue) {
-            Ok(number) => known.append(Told {
-                number: number.0,
-                print: print(&world.frame, &world.catalogue),
-                unix_ms: ring.unix_ms(world.frame.time_ms),
-                durable: false,
-                owed: false,
-                may: false,
-            }),
+            Ok(number) => known.append(
+                Told {
+                    number: number.0,
+                    print: print(&world.frame, &world.catalogue),
+                    unix_ms: ring.unix_ms(world.frame.time_ms),
+                    durable: false,
+                    owed: false,
+                    may: false,
+                },
+                self.lax,
+            ),
             Err(AppendError::StagingFull) => {}
             Err(AppendError::Stopped) => known.refused += 1,
             Err(error) => self.fail(format_args!("append: {error}")),

@@ -35,12 +35,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// Takes note of a frame. A number is given out again only if nothing with it can be on the medium.
-    pub fn append(&mut self, told: Told) {
-        while self.frames.last().is_some_and(|last| last.number >= told.number) {
+    /// Takes note of a frame. A number is given out again only if nothing with it can be on the medium; after rot, if nothing
+    /// with it was found there.
+    pub fn append(&mut self, told: Told, lax: bool) {
+        while !lax && self.frames.last().is_some_and(|last| last.number >= told.number) {
             self.frames.pop();
         }
-        self.frames.push(told);
+        let at = self.frames.partition_point(|other| other.number <= told.number);
+        self.frames.insert(at, told);
     }
 
     /// A mount has counted so far.

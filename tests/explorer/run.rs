@@ -1,6 +1,7 @@
 //! Runs: what happens to a ring before, between and after the cuts.
 
 use super::device::{Device, Outcome};
+use super::faults::Plan;
 use super::judge::{EPOCH_MS, boot};
 use super::known::Known;
 use super::world::World;
@@ -34,6 +35,15 @@ impl Explorer {
         self.identity += 1;
         let mut device = Device::new(self.setup.geometry, self.setup.sector, self.identity);
         format(&mut device, *b"tidegate ring 01", 1, "test").expect("a blank medium takes a format");
+        self.begin_on(device)
+    }
+
+    /// As [`Explorer::begin`], on a medium that goes wrong as `plan` says.
+    pub(super) fn begin_with(&mut self, plan: Plan) -> Live {
+        self.identity += 1;
+        let mut device = Device::new(self.setup.geometry, self.setup.sector, self.identity);
+        format(&mut device, *b"tidegate ring 01", 1, "test").expect("a blank medium takes a format");
+        device.plan = plan;
         self.begin_on(device)
     }
 

@@ -545,7 +545,9 @@ def slot_blocks(image, geometry, slot):
     ordered = {}
     for block in found:
         ordered.setdefault((block.epoch, block.stream_off), block)
-    return [ordered[key] for key in sorted(ordered)], found
+    order = [ordered[key] for key in sorted(ordered)]
+    begins = max((at for at, block in enumerate(order) if block.flags & FIRST), default=0)
+    return order[begins:], found
 
 
 def records(blocks):
