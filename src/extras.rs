@@ -10,7 +10,7 @@
 //! 83 START TIME  positions since the last start time varint | milliseconds since it zz (the first against 0)
 //! ```
 //!
-//! - `position` is an index into the frame's samples.
+//! - `position` is an index into the frame's samples. Positions of one kind do not fall; those of histograms rise.
 //! - A sample with a HISTOGRAM is that native histogram; its number is the count of observations and is not sent.
 //! - `message` is remote write's `Histogram` message (1.0 and 2.0 have the same field numbers), without fields 15 (timestamp)
 //!   and 17 (start timestamp), which the sender adds.

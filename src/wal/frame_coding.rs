@@ -149,10 +149,7 @@ impl Encoder {
         usize::from(frame.target.0) < MAX_TARGETS
             && frame.samples.iter().all(|sample| within(sample.series))
             && frame.stale.iter().all(|&series| within(series))
-            && frame
-                .extras
-                .iter()
-                .all(|extra| usize::from(extra.position()) < frame.samples.len())
+            && record::check_extras(frame.extras.as_bytes(), Some(frame.samples.len())).is_ok()
     }
 
     /// Writes the payload of a FRAME record. The caller has asked [`Encoder::knows`].
@@ -505,9 +502,9 @@ mod tests {
             frame.explicit.push(ExplicitTime { position, unix_ms }).unwrap();
         }
         (frame.counts.scraped, frame.counts.post_relabel) = (5, 5);
-        frame.extras.push_histogram(3, &[8, 26]).unwrap();
         frame.extras.push_histogram(1, &[8, 22]).unwrap();
         frame.extras.push_exemplar(4, None, 0, "a=\"b\"").unwrap();
+        frame.extras.push_histogram(3, &[8, 26]).unwrap();
         frame
     }
 
@@ -612,6 +609,19 @@ mod tests {
         let mut written = frame();
         written.extras.push_start_time(5, 1).unwrap();
         assert!(!Encoder::new(CodecId::Tc1, 20).knows(&written));
+
+        let falls: [fn(&mut Frame); 2] = [
+            |frame| frame.extras.push_histogram(3, &[]).unwrap(),
+            |frame| frame.extras.push_exemplar(3, None, 0, "").unwrap(),
+        ];
+        for push in falls {
+            let mut written = frame();
+            push(&mut written);
+            assert!(
+                !Encoder::new(CodecId::Tc1, 20).knows(&written),
+                "positions of a kind rise"
+            );
+        }
 
         let mut written = frame();
         written.extras.push_start_time(4, 1).unwrap();

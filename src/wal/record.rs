@@ -6,7 +6,7 @@
 //! Nothing here allocates or panics on any input; what does not parse is a [`RecordFault`].
 
 use super::counters::Loss;
-use crate::extras;
+use crate::extras::{self, Extra};
 use crate::frame::{ExtraMetrics, Full, Notes};
 use crate::sample::{SeriesRef, TargetRef};
 use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_i64, put_u64, zigzag};
@@ -415,14 +415,29 @@ impl<'a> FrameHead<'a> {
     }
 }
 
-/// Checks that `bytes` are extras of a frame of `samples` samples; `None`: their number is not known.
+/// Checks that `bytes` are extras of a frame of `samples` samples, in order; `None`: their number is not known.
 ///
 /// # Errors
 /// [`RecordFault::Malformed`].
 pub fn check_extras(bytes: &[u8], samples: Option<usize>) -> Result<(), RecordFault> {
     let within = |position: u16| samples.is_none_or(|samples| usize::from(position) < samples);
-    let sound = extras::read(bytes).all(|extra| extra.is_ok_and(|extra| within(extra.position())));
-    sound.then_some(()).ok_or(RecordFault::Malformed)
+    // Lowest position that comes next.
+    let (mut histogram, mut exemplar) = (0, 0);
+    let mut rises = |extra: &Extra<'_>| match *extra {
+        Extra::Histogram { position, .. } => {
+            let before = core::mem::replace(&mut histogram, u32::from(position) + 1);
+            before <= u32::from(position)
+        }
+        Extra::Exemplar { position, .. } => core::mem::replace(&mut exemplar, position) <= position,
+        Extra::StartTime { .. } => true,
+    };
+    for extra in extras::read(bytes) {
+        let extra = extra.map_err(|_| RecordFault::Malformed)?;
+        if !within(extra.position()) || !rises(&extra) {
+            return Err(RecordFault::Malformed);
+        }
+    }
+    Ok(())
 }
 
 fn narrow(value: u64) -> Result<u32, RecordFault> {

@@ -11,6 +11,8 @@
 //! series of the scrapes themselves (`up` and the like). Not exported, but counted on standard error:
 //!
 //! - staleness markers: the text has no form for them;
+//! - native histograms: OpenMetrics 1.0 has none (`--to` sends them);
+//! - exemplars of those, and all but the first of a sample: a line has room for one. Start times are not written;
 //! - samples whose wall time the ring does not know (a boot that never had a clock);
 //! - samples of a series at a time for which it already has one;
 //! - frames that cannot be read.
@@ -24,6 +26,7 @@ use super::openmetrics;
 use super::selection::Selection;
 use super::send::send;
 use crate::catalogue::SeriesText;
+use crate::extras::Extra;
 use crate::frame::Frame;
 use crate::host::cli::EXIT_CONFIGURATION;
 use crate::host::cli::args::RingExport;
@@ -99,7 +102,10 @@ pub fn run(arguments: &RingExport) -> ExitCode {
 struct Tally {
     samples: u64,
     series: u64,
+    exemplars: u64,
     markers: u64,
+    histograms: u64,
+    exemplars_left: u64,
     timeless: u64,
     duplicates: u64,
     nameless: u64,
@@ -109,8 +115,13 @@ struct Tally {
 impl core::fmt::Display for Tally {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{} samples of {} series written", self.samples, self.series)?;
+        if self.exemplars > 0 {
+            write!(f, ", {} exemplars", self.exemplars)?;
+        }
         let left_out = [
             (self.markers, "staleness markers"),
+            (self.histograms, "native histograms"),
+            (self.exemplars_left, "exemplars"),
             (self.timeless, "samples of unknown time"),
             (self.duplicates, "samples at a time their series already had"),
             (self.nameless, "samples whose labels cannot be made"),
@@ -187,17 +198,42 @@ impl Names {
     }
 }
 
-/// Place in [`Names`]' cache, value and time of every sample of a frame; `None`: the time is not known.
-fn samples(frame: &Frame) -> impl Iterator<Item = (usize, Number, Option<i64>)> + '_ {
+/// Place in [`Names`]' cache, value and time of every sample of a frame; `None`: it is a native histogram; the time is not known.
+fn samples(frame: &Frame) -> impl Iterator<Item = (usize, Option<Number>, Option<i64>)> + '_ {
     let mut explicit = frame.explicit.iter().peekable();
+    let histogram = |extra| match extra {
+        Extra::Histogram { position, .. } => Some(usize::from(position)),
+        _ => None,
+    };
+    let mut histograms = frame.extras.iter().filter_map(histogram).peekable();
     let own = frame.samples.iter().enumerate().map(move |(position, sample)| {
         let time = explicit.next_if(|time| usize::from(time.position) == position);
         let time = time.map(|time| time.unix_ms).or(frame.unix_ms);
-        (usize::from(sample.series.0), sample.number, time)
+        let native = histograms.next_if(|&native| native == position);
+        let number = native.is_none().then_some(sample.number);
+        (usize::from(sample.series.0), number, time)
     });
     let first = MAX_SERIES + usize::from(frame.target.0) * SYNTHETIC.len();
     let values = synthetic_values(frame).into_iter().enumerate();
-    own.chain(values.map(move |(index, number)| (first + index, number, frame.unix_ms)))
+    own.chain(values.map(move |(index, number)| (first + index, Some(number), frame.unix_ms)))
+}
+
+/// Position of the sample, and text, of every exemplar of a frame whose sample's time is known.
+fn exemplars(frame: &Frame) -> impl Iterator<Item = (usize, String)> + '_ {
+    frame.extras.iter().filter_map(|extra| match extra {
+        Extra::Exemplar {
+            position,
+            unix_ms,
+            value,
+            labels,
+        } => {
+            let mut text = String::new();
+            // Strings grow.
+            let written = openmetrics::exemplar(labels, value, unix_ms, &mut text);
+            written.ok().map(|()| (usize::from(position), text))
+        }
+        _ => None,
+    })
 }
 
 /// Writes everything selected, at most `pass_samples` samples per pass over the ring.
@@ -210,13 +246,16 @@ fn export<S: Storage>(
     let mut tally = Tally::default();
     let mut names = Names::new();
     let mut counts: Vec<u64> = Vec::new();
+    let mut seen = 0;
     tally.unreadable = each_selected(reader, selection, |read| {
         tally.markers += read.frame.stale.len() as u64;
+        seen += exemplars(read.frame).count() as u64;
         for (place, number, time) in samples(read.frame) {
             match time {
                 None => tally.timeless += 1,
                 Some(time) if !selection.has_time(time) => {}
-                Some(_) if number.is_stale() => tally.markers += 1,
+                Some(_) if number.is_none() => tally.histograms += 1,
+                Some(_) if number.is_some_and(Number::is_stale) => tally.markers += 1,
                 Some(_) => match names.id(read, place) {
                     NAMELESS => tally.nameless += 1,
                     id => {
@@ -235,7 +274,7 @@ fn export<S: Storage>(
         let (group, later) = rest.split_at(group_len(rest, &counts, pass_samples));
         rest = later;
         let mut gathered = gather(reader, selection, &mut names, group, &counts);
-        for (((name, body), _), points) in group.iter().zip(&mut gathered) {
+        for (((name, body), _), Points { points, exemplars }) in group.iter().zip(&mut gathered) {
             // Stable: of two samples at one time the one scraped first stays.
             points.sort_by_key(|&(time, _)| time);
             let all = points.len();
@@ -243,9 +282,11 @@ fn export<S: Storage>(
             tally.duplicates += (all - points.len()) as u64;
             tally.samples += points.len() as u64;
             tally.series += 1;
-            writer.series(name, body, points)?;
+            exemplars.sort_by_key(|&(time, _)| time);
+            tally.exemplars += writer.series(name, body, points, exemplars)?;
         }
     }
+    tally.exemplars_left = seen - tally.exemplars;
     writer.end()?;
     Ok(tally)
 }
@@ -295,29 +336,46 @@ fn gather<S: Storage>(
     names: &mut Names,
     group: &[((String, String), Id)],
     counts: &[u64],
-) -> Vec<Vec<(i64, u64)>> {
-    let mut points: Vec<Vec<(i64, u64)>> = Vec::with_capacity(group.len());
+) -> Vec<Points> {
+    let mut points: Vec<Points> = Vec::with_capacity(group.len());
     let mut place_of = vec![usize::MAX; names.ids.len()];
     for (place, (_, id)) in group.iter().enumerate() {
         place_of[*id as usize] = place;
         let count = counts.get(*id as usize).copied().unwrap_or(0);
-        points.push(Vec::with_capacity(usize::try_from(count).unwrap_or(0)));
+        points.push(Points {
+            points: Vec::with_capacity(usize::try_from(count).unwrap_or(0)),
+            exemplars: Vec::new(),
+        });
     }
     // Generations begin anew with every pass.
     names.generation = 0;
     each_selected(reader, selection, |read| {
-        for (place, number, time) in samples(read.frame) {
-            let Some(time) = time.filter(|&time| selection.has_time(time) && !number.is_stale()) else {
+        let mut exemplars = exemplars(read.frame).peekable();
+        for (position, (place, number, time)) in samples(read.frame).enumerate() {
+            let number = number.filter(|number| !number.is_stale());
+            let (Some(time), Some(number)) = (time.filter(|&time| selection.has_time(time)), number) else {
                 continue;
             };
             let id = names.id(read, place);
             let wanted = place_of.get(id as usize).and_then(|&place| points.get_mut(place));
             if let Some(points) = wanted {
-                points.push((time, number.to_bits()));
+                points.points.push((time, number.to_bits()));
+                while exemplars.next_if(|&(of, _)| of < position).is_some() {}
+                while let Some((_, text)) = exemplars.next_if(|&(of, _)| of == position) {
+                    points.exemplars.push((time, text));
+                }
             }
         }
     });
     points
+}
+
+/// What is gathered of one series.
+struct Points {
+    /// Times and bits.
+    points: Vec<(i64, u64)>,
+    /// Times of the samples that have one, and texts.
+    exemplars: Vec<(i64, String)>,
 }
 
 /// Writes text in large pieces.
@@ -337,21 +395,38 @@ impl<'a, W: Write> Text<'a, W> {
         }
     }
 
-    fn series(&mut self, name: &str, body: &str, points: &[(i64, u64)]) -> io::Result<()> {
+    /// Returns how many exemplars were written: one for each sample that has any.
+    fn series(
+        &mut self,
+        name: &str,
+        body: &str,
+        points: &[(i64, u64)],
+        exemplars: &[(i64, String)],
+    ) -> io::Result<u64> {
         if self.family.as_deref() != Some(name) {
             openmetrics::family(name, &mut self.text).map_err(io::Error::other)?;
             self.family = Some(name.into());
         }
         let mut labels = String::new();
         openmetrics::series(name, body, &mut labels).map_err(io::Error::other)?;
+        let mut exemplars = exemplars.iter().peekable();
+        let mut written = 0;
         for &(time, bits) in points {
             self.text.push_str(&labels);
             openmetrics::point(bits, time, &mut self.text).map_err(io::Error::other)?;
+            let mut first = true;
+            while let Some((_, text)) = exemplars.next_if(|(of, _)| *of <= time) {
+                if core::mem::take(&mut first) {
+                    self.text.push_str(text);
+                    written += 1;
+                }
+            }
+            self.text.push('\n');
             if self.text.len() >= TEXT_BYTES {
                 self.flush()?;
             }
         }
-        Ok(())
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,6 +4,8 @@
 //! classic text format need not obey OpenMetrics' rules for typed families. Names outside the classic character set are
 //! quoted inside the braces, as Prometheus 3 reads them.
 //!
+//! A line may end with an exemplar, as OpenMetrics allows for counters and buckets: what a family's series were is not said.
+//!
 //! Times are seconds with up to three decimals: parsed as a float and multiplied by 1,000 they give the same millisecond
 //! (checked for a million times up to the year 2030). A NaN loses its payload.
 
@@ -27,15 +29,26 @@ pub fn series(name: &str, body: &str, out: &mut String) -> fmt::Result {
     join_series(SeriesText { name, body }, out)
 }
 
-/// Writes what follows them: value and time.
+/// Writes what follows them: value and time. The line is not ended yet.
 pub fn point(bits: u64, unix_ms: i64, out: &mut String) -> fmt::Result {
     out.write_char(' ')?;
     value(f64::from_bits(bits), out)?;
+    time(unix_ms, out)
+}
+
+/// Writes the exemplar at the end of a line; `labels` as in a body, escaped.
+pub fn exemplar(labels: &str, bits: u64, unix_ms: Option<i64>, out: &mut String) -> fmt::Result {
+    write!(out, " # {{{labels}}} ")?;
+    value(f64::from_bits(bits), out)?;
+    unix_ms.map_or(Ok(()), |unix_ms| time(unix_ms, out))
+}
+
+fn time(unix_ms: i64, out: &mut String) -> fmt::Result {
     let sign = if unix_ms < 0 { "-" } else { "" };
     let ms = unix_ms.unsigned_abs();
     match ms % 1_000 {
-        0 => writeln!(out, " {sign}{}", ms / 1_000),
-        rest => writeln!(out, " {sign}{}.{rest:03}", ms / 1_000),
+        0 => write!(out, " {sign}{}", ms / 1_000),
+        rest => write!(out, " {sign}{}.{rest:03}", ms / 1_000),
     }
 }
 
@@ -64,6 +77,7 @@ mod tests {
         let mut out = String::new();
         series(name, body, &mut out).expect("strings grow");
         point(value.to_bits(), ms, &mut out).expect("strings grow");
+        out.push('\n');
         out
     }
 

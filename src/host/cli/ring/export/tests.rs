@@ -280,3 +280,46 @@ fn a_reader_that_goes_away_ends_the_export() {
     let result = export(&mut FrameReader::new(inspector), &everything(), 1_000, &mut Closed);
     assert_eq!(result.expect_err("closed").kind(), io::ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn exemplars_end_the_line_of_their_sample_and_native_histograms_are_counted() {
+    let mut filled = Filled::new(Some(1_700_000_000_000));
+    filled.frame = Frame::with_extras(40, 400);
+    for scrape in 0..2u64 {
+        filled.frame.reset(TargetRef(0), scrape * 1_000);
+        filled.frame.up = true;
+        for series in filled.series[0] {
+            let number = number(7);
+            filled.frame.samples.push(Sample { number, series }).expect("room");
+        }
+        let extras = &mut filled.frame.extras;
+        extras
+            .push_exemplar(0, Some(1_700_000_000_500), 0.5f64.to_bits(), r#"id="a\"b""#)
+            .expect("room");
+        extras.push_exemplar(0, None, 1f64.to_bits(), "").expect("room");
+        if scrape == 1 {
+            extras.push_histogram(1, &[8, 7]).expect("room");
+            extras.push_exemplar(1, None, 0, "").expect("room");
+        }
+        filled.append();
+    }
+    let (text, tally) = filled.export(&everything(), 1_000);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("a{") || line.starts_with("b_total{"))
+        .collect();
+    let exemplar = r#" # {id="a\"b"} 0.5 1700000000.500"#;
+    let b = r#"b_total{instance="host0",job="node",x="1"} 7 170000000"#;
+    let expected = [
+        r#"a{instance="host0",job="node",x="1"} 7 1700000000"#.into(),
+        alloc::format!("{b}0{exemplar}"),
+        alloc::format!("{b}1{exemplar}"),
+    ];
+    assert_eq!(lines, expected);
+    assert_eq!((tally.histograms, tally.exemplars, tally.exemplars_left), (1, 2, 3));
+    let said = alloc::format!("{tally}");
+    assert!(
+        said.contains("2 exemplars; left out: 1 native histograms, 3 exemplars"),
+        "{said}"
+    );
+}
