@@ -8,9 +8,10 @@
 //!
 //! - A slot is erased only when nothing in it is still needed, or its frames are counted as lapped.
 //! - The erase header is written after the erase has returned; a slot that has one and reads blank behind it is not erased again,
-//!   so restarts wear nothing.
+//!   so restarts wear nothing. In the run that opened it, it is: a program that failed may leave a block that reads blank, and
+//!   must not be repeated.
 //!
-//! Costs 4 bytes per slot, on write-once media only.
+//! Costs 5 bytes per slot, on write-once media only.
 
 use super::config::WhenFull;
 use super::format::{EraseHeader, Medium};
@@ -28,6 +29,8 @@ const REFUSALS: u64 = 3;
 pub(crate) struct Erases {
     /// By slot, [`UNKNOWN`] where no header was read; empty on rewritable media.
     counts: Box<[u32]>,
+    /// By slot: opened for writing in this run, and not erased since.
+    opened: Box<[bool]>,
     /// The slot being erased for this sequence number: pieces done, and whether it has its header.
     ahead: Option<Ahead>,
     /// Sequence numbers up to this one have slots that would not be erased.
@@ -52,6 +55,7 @@ impl Erases {
         };
         Self {
             counts: vec![UNKNOWN; slots].into_boxed_slice(),
+            opened: vec![false; slots].into_boxed_slice(),
             ahead: None,
             refused_to: 0,
         }
@@ -60,7 +64,7 @@ impl Erases {
     pub(crate) const fn ram_bytes(geometry: &Geometry) -> usize {
         match geometry.medium {
             Medium::Rewritable => 0,
-            Medium::WriteOnce => geometry.slots as usize * size_of::<u32>(),
+            Medium::WriteOnce => geometry.slots as usize * (size_of::<u32>() + size_of::<bool>()),
         }
     }
 
@@ -73,6 +77,12 @@ impl Erases {
     fn note(&mut self, slot: u32, count: u32) {
         if let Some(place) = self.counts.get_mut(slot as usize) {
             *place = count;
+        }
+    }
+
+    fn set_opened(&mut self, slot: u32, opened: bool) {
+        if let Some(place) = self.opened.get_mut(slot as usize) {
+            *place = opened;
         }
     }
 
@@ -124,6 +134,7 @@ impl<S: Storage> Ring<S> {
             let done = self.flash.storage.erase_step(slot, ahead.pieces);
             let done = done.and_then(|done| {
                 if done {
+                    self.erases.set_opened(slot, false);
                     self.write_erase_header(slot)?;
                 }
                 Ok(done)
@@ -169,12 +180,13 @@ impl<S: Storage> Ring<S> {
             return self.flash.storage.erase(slot);
         }
         let ahead = self.erases.ahead.take();
-        if ahead.is_some_and(|ahead| ahead.slot == slot && ahead.ready) || self.is_erased(slot) {
-            return Ok(());
+        if !ahead.is_some_and(|ahead| ahead.slot == slot && ahead.ready) && !self.is_erased(slot) {
+            self.flash.storage.erase(slot)?;
+            self.counters.erases_in_commits += 1;
+            self.write_erase_header(slot)?;
         }
-        self.flash.storage.erase(slot)?;
-        self.counters.erases_in_commits += 1;
-        self.write_erase_header(slot)
+        self.erases.set_opened(slot, true);
+        Ok(())
     }
 
     /// Reads how often the slot was erased.
@@ -199,9 +211,10 @@ impl<S: Storage> Ring<S> {
             .then_some(header)
     }
 
-    /// Whether the slot has an erase header and nothing behind it.
+    /// Whether the slot has an erase header and nothing behind it, and nothing was tried on it.
     fn is_erased(&mut self, slot: u32) -> bool {
-        if self.erase_header(slot).is_none() {
+        let opened = self.erases.opened.get(slot as usize).copied();
+        if opened == Some(true) || self.erase_header(slot).is_none() {
             return false;
         }
         let geometry = self.flash.geometry;
