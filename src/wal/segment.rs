@@ -53,7 +53,8 @@ impl<S: Storage> Flash<S> {
                 Ok(_) => Unreadable::Fault(Fault::Field),
                 Err(fault) => Unreadable::Fault(fault),
             };
-            if last == Unreadable::Fault(Fault::Blank) {
+            let erased = || self.geometry.medium == Medium::Rewritable || bytes.iter().all(|&b| b == 0xff);
+            if last == Unreadable::Fault(Fault::Blank) && erased() {
                 break;
             }
         }
