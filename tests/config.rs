@@ -603,6 +603,122 @@ fn self_means_this_program_and_with_a_port_a_host_of_that_name() {
 }
 
 #[test]
+fn keys_that_change_nothing_are_accepted_with_a_warning_each() {
+    let loaded = Dir::new("warned")
+        .load(
+            "global: {evaluation_interval: 15s, rule_query_offset: 1m, query_log_file: q}\n\
+             runtime: {gogc: 50}\nstorage: {tsdb: {out_of_order_time_window: 5m}}\notlp: {a: b}\ntracing: {endpoint: e}\n\
+             scrape_configs:\n- {job_name: a, enable_http2: true}\n\
+             remote_write:\n- url: http://h/\n  round_robin_dns: true\n  failed_request_logging: true\n  enable_http2: true\n  \
+             queue_config: {capacity: 5000, max_shards: 50, min_shards: 2}\n",
+        )
+        .unwrap();
+    let mut keys: Vec<_> = loaded
+        .warnings
+        .iter()
+        .map(|w| w.key.rsplit('.').next().unwrap().to_owned())
+        .collect();
+    keys.sort();
+    let expected = [
+        "capacity",
+        "enable_http2",
+        "enable_http2",
+        "evaluation_interval",
+        "failed_request_logging",
+        "max_shards",
+        "min_shards",
+        "otlp",
+        "query_log_file",
+        "round_robin_dns",
+        "rule_query_offset",
+        "runtime",
+        "storage",
+        "tracing",
+    ];
+    assert_eq!(keys, expected);
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .all(|w| w.position.is_some() && w.message.starts_with("has no effect: "))
+    );
+}
+
+#[test]
+fn keys_that_cannot_be_honoured_are_refused_by_name() {
+    let dir = Dir::new("refused");
+    let discovery = [
+        "azure",
+        "consul",
+        "digitalocean",
+        "dns",
+        "docker",
+        "dockerswarm",
+        "ec2",
+        "eureka",
+        "gce",
+        "hetzner",
+        "http",
+        "ionos",
+        "kubernetes",
+        "kuma",
+        "lightsail",
+        "linode",
+        "marathon",
+        "nerve",
+        "nomad",
+        "openstack",
+        "ovhcloud",
+        "puppetdb",
+        "scaleway",
+        "serverset",
+        "stackit",
+        "triton",
+        "uyuni",
+        "vultr",
+    ];
+    let discovery = discovery.map(|name| (format!("{name}_sd_configs"), "job", "static_configs"));
+    let others = [
+        ("alerting", "top", "remove it"),
+        ("rule_files", "top", "remove it"),
+        ("remote_read", "top", "remove it"),
+        (
+            "convert_classic_histograms_to_nhcb",
+            "global",
+            "scrape_native_histograms",
+        ),
+        ("convert_classic_histograms_to_nhcb", "job", "scrape_native_histograms"),
+        ("scrape_classic_histograms", "job", "always_scrape_classic_histograms"),
+        ("sigv4", "remote", "signing proxy"),
+        ("azuread", "remote", "credentials_file"),
+        ("google_iam", "remote", "not supported"),
+        ("max_retries", "queue", "remove it"),
+        ("username_ref", "basic_auth", "_file"),
+        ("password_ref", "basic_auth", "_file"),
+        ("credentials_ref", "authorization", "_file"),
+        ("ca_ref", "tls_config", "_file"),
+        ("cert_ref", "tls_config", "_file"),
+        ("key_ref", "tls_config", "_file"),
+        ("client_secret_ref", "oauth2", "_file"),
+        ("claims", "oauth2", "client_secret_file"),
+        ("signature_algorithm", "oauth2", "client_secret_file"),
+    ];
+    let others = others.map(|(key, place, advice)| (key.to_owned(), place, advice));
+    for (key, place, advice) in discovery.into_iter().chain(others) {
+        let text = match place {
+            "top" => format!("{key}: [{{a: b}}]\n"),
+            "global" => format!("global: {{{key}: true}}\n"),
+            "job" => format!("scrape_configs:\n- {{job_name: a, {key}: true}}\n"),
+            "remote" => format!("remote_write:\n- {{url: 'http://h/', {key}: {{a: b}}}}\n"),
+            "queue" => format!("remote_write:\n- {{url: 'http://h/', queue_config: {{{key}: 3}}}}\n"),
+            section => format!("scrape_configs:\n- {{job_name: a, {section}: {{{key}: x}}}}\n"),
+        };
+        let error = dir.load(&text).expect_err(&text).to_string();
+        assert!(error.contains(&key) && error.contains(advice), "{key}: {error}");
+    }
+}
+
+#[test]
 fn a_broken_target_file_costs_only_its_own_targets() {
     let dir = Dir::new("sd");
     dir.write("good.yml", "- targets: ['h:1']\n");

@@ -6,6 +6,7 @@
 mod common;
 
 use common::agent::{Agent, configure};
+use common::json::Json;
 use common::protobuf::Sample;
 use common::receiver::Receiver;
 use common::target::{RawTarget, Refusing};
@@ -371,7 +372,7 @@ fn every_failure_has_exactly_the_values_of_the_matrix() {
     );
     let text = std::fs::read_to_string(&config).expect("written").replace(
         "scrape_interval: 100ms\n  scrape_timeout: 100ms\n",
-        "scrape_interval: 500ms\n  scrape_timeout: 250ms\n  extra_scrape_metrics: true\n",
+        "scrape_interval: 500ms\n  scrape_timeout: 250ms\n  extra_scrape_metrics: true\n  scrape_failure_log_file: failures.json\n",
     );
     std::fs::write(&config, text).expect("written");
     let agent = Agent::start(&config);
@@ -383,6 +384,20 @@ fn every_failure_has_exactly_the_values_of_the_matrix() {
     let samples = receiver.arrived(|arrived| arrived.samples.clone());
     for case in &cases {
         check(case, &scrapes(&samples, case.name));
+    }
+    // Every failure is a line of JSON that names job, target and reason.
+    let log = std::fs::read_to_string(directory.path().join("failures.json")).expect("written");
+    let lines: Vec<Json> = log.lines().map(Json::parse).collect();
+    for case in &cases {
+        let found = lines.iter().find(|line| line.text("job_name") == case.name);
+        assert_eq!(found.is_some(), case.values[0] == 0.0, "{}", case.name);
+        if let Some(line) = found {
+            assert!(
+                !line.text("msg").is_empty() && line.text("target").starts_with("http"),
+                "{log}"
+            );
+            assert!(line.text("time").ends_with('Z') && line.text("level") == "ERROR");
+        }
     }
     let limited = samples
         .iter()

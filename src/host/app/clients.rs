@@ -148,6 +148,7 @@ impl Factory {
                 .limit_error
                 .as_ref()
                 .map(|_| (targets_of_job, job.target_limit as usize)),
+            failure_log: (!job.scrape_failure_log_file.is_empty()).then(|| (&job.scrape_failure_log_file).into()),
             built_in: target.built_in,
         })
     }

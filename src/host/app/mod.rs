@@ -16,6 +16,7 @@ pub mod clients;
 pub mod clock;
 pub mod committer;
 pub mod drainer;
+pub mod failure_log;
 pub mod file_sd;
 pub mod scraper;
 pub mod shared;

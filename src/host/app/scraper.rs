@@ -8,17 +8,18 @@
 //! the first timeout. What hangs is then scraped as often as there is a worker for it.
 
 use super::shared::{ScrapeClient, SharedRef};
-use super::sleep;
+use super::{failure_log, sleep};
 use crate::agent::Stored;
 use crate::clock::Instant;
 use crate::host::http::{Abort, BodyAction, HttpError, Method, Receive, ResponseHead};
 use crate::host::http::{Buffers, Request};
 use crate::host::runtime::now;
 use crate::host::status::own::{self, LineTooLong};
-use crate::scrape::{Due, Outcome, Session};
+use crate::scrape::{Due, HealthState, Outcome, Session};
 use core::cell::Cell;
 use core::fmt;
 use smol::lock::Mutex;
+use std::path::Path;
 
 /// How long a target of which nothing good is known may keep a worker that others wait for, milliseconds: enough for an answer on a
 /// local network. It is tried again as soon, three times, and then to its timeout.
@@ -151,6 +152,9 @@ async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
     if let Some(Stored::Lost(error)) = stored {
         log::debug!(target_number = due.target.0, error:% = error; "scrape not stored");
     }
+    if let Some(path) = &scraper.failure_log {
+        note_failure(shared, due, path);
+    }
     shared.stored.notify();
     log_outcome(shared, due);
 }
@@ -229,6 +233,15 @@ async fn fetch(
         .request(&request, &mut worker.buffers, &mut body)
         .await
         .map(|head| head.status)
+}
+
+fn note_failure(shared: &SharedRef, due: Due, path: &Path) {
+    let (agent, live) = (shared.agent.borrow(), shared.live());
+    if let (Some(health), Some(target)) = (agent.reports().health(due.target), live.target(due.target))
+        && health.state == HealthState::Down
+    {
+        failure_log::note(path, live.job_name(target.job), &target.url(), health.error());
+    }
 }
 
 fn log_outcome(shared: &SharedRef, due: Due) {

@@ -30,6 +30,8 @@ pub struct ScrapeClient {
     pub timeout_ms: u64,
     /// The job has too many targets: not scraped (targets found, limit).
     pub target_limit: Option<(usize, usize)>,
+    /// Where its failures are noted, one JSON line each.
+    pub failure_log: Option<std::path::PathBuf>,
     /// The target is this program itself: its metrics are taken without HTTP.
     pub built_in: bool,
 }

@@ -182,6 +182,7 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     y.plain("label_name_length_limit", g.label_name_length_limit)?;
     y.plain("label_value_length_limit", g.label_value_length_limit)?;
     y.plain("keep_dropped_targets", g.keep_dropped_targets)?;
+    y.filled("scrape_failure_log_file", &g.scrape_failure_log_file)?;
     y.plain("extra_scrape_metrics", g.extra_scrape_metrics)?;
     y.plain(
         "metric_name_validation_scheme",
@@ -229,6 +230,7 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
         "native_histogram_min_bucket_factor",
         job.native_histogram_min_bucket_factor,
     )?;
+    y.filled("scrape_failure_log_file", &job.scrape_failure_log_file)?;
     y.plain("extra_scrape_metrics", job.extra_scrape_metrics.unwrap_or_default())?;
     if let Some(scheme) = job.metric_name_validation_scheme {
         y.plain("metric_name_validation_scheme", validation_name(scheme))?;

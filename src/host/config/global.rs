@@ -4,6 +4,7 @@
 
 use super::scrape::{EscapingScheme, ScrapeProtocol, ValidationScheme};
 use super::value::{Duration, Labels, Size, distinct_list};
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde::Deserialize;
 
@@ -38,6 +39,8 @@ pub struct Global {
     pub label_value_length_limit: u32,
     /// Dropped targets listed by the API, per job.
     pub keep_dropped_targets: u32,
+    /// File for one JSON line per failed scrape.
+    pub scrape_failure_log_file: String,
     /// Scrapes report their timeout, sample limit and body size as well.
     pub extra_scrape_metrics: bool,
     /// Which names are legal.
@@ -62,6 +65,7 @@ impl Default for Global {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
+            scrape_failure_log_file: String::new(),
             extra_scrape_metrics: false,
             metric_name_validation_scheme: ValidationScheme::Utf8,
             metric_name_escaping_scheme: None,

@@ -69,6 +69,7 @@ pub(super) fn absolute_job_paths(job: &mut ScrapeConfig, file: &str) {
         &mut job.http_headers,
     );
     absolute(&mut job.bearer_token_file, file);
+    absolute(&mut job.scrape_failure_log_file, file);
     for sd in &mut job.file_sd_configs {
         sd.files.iter_mut().for_each(|path| absolute(path, file));
     }
@@ -92,6 +93,7 @@ pub(super) fn absolute_paths(config: &mut Config, file: &str) {
         .iter_mut()
         .for_each(|path| absolute(path, file));
     absolute(&mut config.tidegate.ring.path, file);
+    absolute(&mut config.global.scrape_failure_log_file, file);
 }
 
 /// Fills in inherited values.
@@ -197,6 +199,9 @@ fn inherit(job: &mut ScrapeConfig, global: &Global) -> Result<(), Wrong> {
     or(&mut job.label_name_length_limit, global.label_name_length_limit);
     or(&mut job.label_value_length_limit, global.label_value_length_limit);
     or(&mut job.keep_dropped_targets, global.keep_dropped_targets);
+    if job.scrape_failure_log_file.is_empty() {
+        job.scrape_failure_log_file.clone_from(&global.scrape_failure_log_file);
+    }
     job.extra_scrape_metrics.get_or_insert(global.extra_scrape_metrics);
     let own_validation = job.metric_name_validation_scheme;
     let validation = *job

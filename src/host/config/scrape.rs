@@ -59,6 +59,8 @@ pub struct ScrapeConfig {
     pub label_value_length_limit: u32,
     /// Dropped targets listed by the API; 0: all.
     pub keep_dropped_targets: u32,
+    /// File for one JSON line per failed scrape; empty: none.
+    pub scrape_failure_log_file: String,
     /// Scrapes report their timeout, sample limit and body size as well; `Some` once loaded.
     pub extra_scrape_metrics: Option<bool>,
     /// Native histograms are scraped; `Some` once loaded.
@@ -134,6 +136,7 @@ impl Default for ScrapeConfig {
             label_name_length_limit: 0,
             label_value_length_limit: 0,
             keep_dropped_targets: 0,
+            scrape_failure_log_file: String::new(),
             extra_scrape_metrics: None,
             scrape_native_histograms: None,
             always_scrape_classic_histograms: None,
