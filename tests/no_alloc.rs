@@ -22,7 +22,7 @@ use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
 use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
-use tidegate::remote_write::response::Head;
+use tidegate::remote_write::response::{Head, Protocol};
 use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, MetadataConfig, Sender, SenderConfig};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Shared, Target};
@@ -567,13 +567,33 @@ impl Storage for Memory {
 struct Whole {
     agent: Agent<Memory>,
     session: Session,
+    content_type: &'static [u8],
     now: Instant,
     wake: Instant,
     commits: usize,
 }
 
 impl Whole {
+    /// Values only.
     fn new() -> Self {
+        Self::with(SIZE, SENDER, b"text/plain")
+    }
+
+    /// Protobuf with all that samples may carry, and a remote that wants all of it.
+    fn carrying(protocol: Protocol) -> Self {
+        let mut sender = SENDER;
+        sender.message = MessageChoice::Fixed(protocol);
+        sender.limits.extras_bytes = PROTOBUF_SIZE.extras_bytes;
+        sender.limits.sends = Sends {
+            histograms: true,
+            exemplars: true,
+        };
+        sender.limits.families = 30;
+        sender.metadata.send = true;
+        Self::with(PROTOBUF_SIZE, sender, PROTOBUF)
+    }
+
+    fn with(size: SessionSize, sender: SenderConfig, content_type: &'static [u8]) -> Self {
         let mut memory = Memory {
             superblock: [0; SUPERBLOCK_BYTES],
             bytes: vec![0; (GEOMETRY.segment_bytes() * GEOMETRY.slots) as usize],
@@ -587,28 +607,38 @@ impl Whole {
             error_ms: 5,
         };
         let mut catalogue = Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS);
-        let (ring, _) = Ring::mount(memory, ring_config(), boot, &mut catalogue).unwrap();
+        let (ring, _) = Ring::mount(memory, ring_config(size.extras_bytes), boot, &mut catalogue).unwrap();
         let label = |name, value| Label { name, value };
         let labels = [label("instance", "host:9100"), label("job", "node")];
         let mut target = Target::new(TargetRef(0), &labels).unwrap();
         target.interval_ms = 15_000;
+        target.start_times = size.extras_bytes > 0;
+        target.histograms = Histograms {
+            native: size.extras_bytes > 0,
+            classic_too: true,
+        };
+        let mut table = SeriesTable::new(MAX_SERIES, 2 * MAX_SERIES, MAX_TARGETS, 1);
+        if size.extras_bytes > 0 {
+            table = table.with_exemplars();
+        }
         catalogue.set_target(target.reference, target.body()).unwrap();
         let identity = Identity::new(&[("site", "north")], Relabel::default());
         let parts = Parts {
             targets: [target].into(),
             phase_keys: [7].into(),
             schedule: Schedule::new(MAX_TARGETS),
-            table: SeriesTable::new(MAX_SERIES, 2 * MAX_SERIES, MAX_TARGETS, 1),
+            table,
             catalogue,
             builder: LabelBuilder::new(),
             reports: Reports::new(MAX_TARGETS),
             metadata: Metadata::new(4_096, 64),
             ring,
-            senders: vec![Sender::new(SENDER, identity, FrameNo(0), FrameNo(0))],
+            senders: vec![Sender::new(sender, identity, FrameNo(0), FrameNo(0))],
         };
         Self {
             agent: Agent::new(parts, Instant(0)),
-            session: Session::new(SIZE),
+            session: Session::new(size),
+            content_type,
             now: Instant(0),
             wake: Instant(0),
             commits: 0,
@@ -622,7 +652,7 @@ impl Whole {
         self.now = self.now.max(due);
         let due = self.agent.due(self.now).expect("its time has come");
         self.agent.begin(&mut self.session, due);
-        self.agent.content_type(&mut self.session, Some(b"text/plain"));
+        self.agent.content_type(&mut self.session, Some(self.content_type));
         for piece in body.chunks(1_400) {
             let _ = self.agent.feed(&mut self.session, piece);
         }
@@ -658,7 +688,9 @@ impl Whole {
                     None => self.agent.on_error(0, self.now, ErrorKind::Timeout),
                     Some(status) => {
                         let mut head = Head::new(status);
-                        head.header("X-Prometheus-Remote-Write-Samples-Written", b"1000000");
+                        for name in WRITTEN {
+                            head.header(name, b"1000000");
+                        }
                         self.agent.on_response(0, self.now, &head);
                     }
                 }
@@ -673,7 +705,14 @@ impl Whole {
     }
 }
 
-fn ring_config() -> RingConfig {
+/// A receiver of 2.0 says that it wrote everything.
+const WRITTEN: [&str; 3] = [
+    "X-Prometheus-Remote-Write-Samples-Written",
+    "X-Prometheus-Remote-Write-Histograms-Written",
+    "X-Prometheus-Remote-Write-Exemplars-Written",
+];
+
+fn ring_config(extras_bytes: usize) -> RingConfig {
     let ring_bytes = u64::from(GEOMETRY.segment_bytes()) * u64::from(GEOMETRY.slots) + 8_192;
     let remote = RemoteConfig {
         id: 1,
@@ -688,7 +727,7 @@ fn ring_config() -> RingConfig {
         staging_blocks: 16,
         max_series: MAX_SERIES,
         max_frame_samples: MAX_SERIES,
-        extras_bytes: 0,
+        extras_bytes,
         text_bytes: TEXT_BYTES,
         remotes: [remote].into_iter().collect(),
         when_full: WhenFull::DropOldest,
@@ -745,4 +784,38 @@ fn the_whole_way_from_scrape_to_acknowledgement_does_not_allocate() {
         counters.samples_accepted > 100_000 && counters.samples_failed == 0,
         "{counters:?}"
     );
+}
+
+#[test]
+fn what_samples_carry_goes_the_whole_way_without_an_allocation() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let mut whole = Whole::carrying(protocol);
+        // Exemplars that were there before are not taken again.
+        let bodies: Vec<_> = (0..123).map(protobuf_body).collect();
+        let (calls, bytes, ()) = allocations(|| {
+            for body in &bodies[..41] {
+                whole.round(body, Some(204));
+            }
+            assert!(whole.caught_up() && whole.commits == 0);
+            for body in &bodies[41..81] {
+                whole.round(body, None);
+            }
+            assert!(whole.commits > 5);
+            whole.round(&bodies[81], Some(503));
+            whole.round(&bodies[82], Some(413));
+            for body in &bodies[83..] {
+                whole.round(body, Some(204));
+            }
+            assert!(whole.caught_up());
+            whole.agent.close().unwrap();
+        });
+        assert_eq!((calls, bytes), (0, 0));
+        let counters = whole.agent.senders()[0].counters();
+        let (histograms, exemplars) = (counters.histograms.sent, counters.exemplars.sent);
+        assert!(histograms > 19 * 120, "{counters:?}");
+        assert!(exemplars > 59 * 120, "{counters:?}");
+        assert_eq!(counters.metadata.sent > 0, protocol == Protocol::V1, "{counters:?}");
+        assert_eq!(counters.samples_lost(), 0, "{counters:?}");
+        assert_eq!(whole.agent.ring().counters().frames_without_extras, 0);
+    }
 }
