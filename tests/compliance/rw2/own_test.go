@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/exp/api/remote"
 	"github.com/prometheus/compliance/remotewrite/sender"
+	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 )
 
 // point is one sample of the first request, with its series' labels.
@@ -70,9 +71,10 @@ var values = []struct {
 }
 
 // ownTests are what later versions of the official library ask (not to be had as modules), and a little more:
-// several samples of one series in one scrape stay in order, and every kind of float arrives bit for bit.
+// several samples of one series in one scrape stay in order, every kind of float arrives bit for bit, and what goes
+// with samples does.
 func ownTests() []sender.Test {
-	return []sender.Test{inOrder(), encoding(), startTimestamp()}
+	return []sender.Test{inOrder(), encoding(), startTimestamp(), exemplars(), metadata()}
 }
 
 func inOrder() sender.Test {
@@ -135,6 +137,83 @@ func startTimestamp() sender.Test {
 			for _, p := range points(t, result, "test_counter_total") {
 				if p.start != 0 && p.start > p.millis {
 					t.Errorf("start timestamp %d, sample at %d", p.start, p.millis)
+				}
+			}
+		},
+	}
+}
+
+// each calls f for every series of the metric in the first request, with what its references mean.
+func each(t *testing.T, result sender.ReceiverResult, name string, f func(series writev2.TimeSeries, symbol func(uint32) string)) {
+	t.Helper()
+	if len(result.Requests) == 0 || result.Requests[0].RW2 == nil {
+		t.Fatal("no request arrived")
+	}
+	request := result.Requests[0].RW2
+	symbol := func(ref uint32) string {
+		if int(ref) >= len(request.Symbols) {
+			t.Fatalf("symbol %d of %d", ref, len(request.Symbols))
+		}
+		return request.Symbols[ref]
+	}
+	for _, series := range request.Timeseries {
+		for i := 0; i+1 < len(series.LabelsRefs); i += 2 {
+			if symbol(series.LabelsRefs[i]) == "__name__" && symbol(series.LabelsRefs[i+1]) == name {
+				f(series, symbol)
+			}
+		}
+	}
+}
+
+func exemplars() sender.Test {
+	// Ahead of the clock, as the samples above.
+	at := time.Now().Add(2 * time.Second).UnixMilli()
+	return sender.Test{
+		Name: "exemplars", Description: "an exemplar arrives with value, time and labels, in a series entry that has a sample", RFCLevel: sender.ShouldLevel,
+		Version: remote.WriteV2MessageType,
+		ScrapeData: fmt.Sprintf("# TYPE test_counter counter\ntest_counter_total 101.13 # {trace_id=\"abc\\\"d\"} 0.25 %.3f\n",
+			float64(at)/1000),
+		Validate: func(t *testing.T, result sender.ReceiverResult) {
+			found := 0
+			each(t, result, "test_counter_total", func(series writev2.TimeSeries, symbol func(uint32) string) {
+				for _, e := range series.Exemplars {
+					found++
+					if len(e.LabelsRefs) != 2 || symbol(e.LabelsRefs[0]) != "trace_id" || symbol(e.LabelsRefs[1]) != "abc\"d" {
+						t.Errorf("labels %v", e.LabelsRefs)
+					}
+					if e.Value != 0.25 || e.Timestamp != at {
+						t.Errorf("value %v at %d, expected 0.25 at %d", e.Value, e.Timestamp, at)
+					}
+					if len(series.Samples) == 0 {
+						t.Errorf("a series entry with an exemplar and no sample: receivers refuse it")
+					}
+				}
+			})
+			if found != 1 {
+				t.Errorf("exemplars in the first request: %d, expected 1", found)
+			}
+		},
+	}
+}
+
+func metadata() sender.Test {
+	return sender.Test{
+		Name: "metadata", Description: "every series of a family says type, help and unit", RFCLevel: sender.ShouldLevel,
+		Version: remote.WriteV2MessageType,
+		ScrapeData: "# TYPE test_time_seconds histogram\n# UNIT test_time_seconds seconds\n# HELP test_time_seconds Time \\\"taken\\\".\n" +
+			"test_time_seconds_bucket{le=\"+Inf\"} 3\ntest_time_seconds_count 3\ntest_time_seconds_sum 1.5\n",
+		Validate: func(t *testing.T, result sender.ReceiverResult) {
+			for _, suffix := range []string{"_bucket", "_count", "_sum"} {
+				found := 0
+				each(t, result, "test_time_seconds"+suffix, func(series writev2.TimeSeries, symbol func(uint32) string) {
+					found++
+					m := series.Metadata
+					if m.Type != writev2.Metadata_METRIC_TYPE_HISTOGRAM || symbol(m.HelpRef) != `Time "taken".` || symbol(m.UnitRef) != "seconds" {
+						t.Errorf("%s: type %v, help %q, unit %q", suffix, m.Type, symbol(m.HelpRef), symbol(m.UnitRef))
+					}
+				})
+				if found == 0 {
+					t.Errorf("no %s in the first request", suffix)
 				}
 			}
 		},
