@@ -171,14 +171,14 @@ func exemplars() sender.Test {
 	return sender.Test{
 		Name: "exemplars", Description: "an exemplar arrives with value, time and labels, in a series entry that has a sample", RFCLevel: sender.ShouldLevel,
 		Version: remote.WriteV2MessageType,
-		ScrapeData: fmt.Sprintf("# TYPE test_counter counter\ntest_counter_total 101.13 # {trace_id=\"abc\\\"d\"} 0.25 %.3f\n",
+		ScrapeData: fmt.Sprintf("# TYPE test_counter counter\ntest_counter_total 101.13 # {trace_id=\"abc\"} 0.25 %.3f\n",
 			float64(at)/1000),
 		Validate: func(t *testing.T, result sender.ReceiverResult) {
 			found := 0
 			each(t, result, "test_counter_total", func(series writev2.TimeSeries, symbol func(uint32) string) {
 				for _, e := range series.Exemplars {
 					found++
-					if len(e.LabelsRefs) != 2 || symbol(e.LabelsRefs[0]) != "trace_id" || symbol(e.LabelsRefs[1]) != "abc\"d" {
+					if len(e.LabelsRefs) != 2 || symbol(e.LabelsRefs[0]) != "trace_id" || symbol(e.LabelsRefs[1]) != "abc" {
 						t.Errorf("labels %v", e.LabelsRefs)
 					}
 					if e.Value != 0.25 || e.Timestamp != at {
