@@ -90,8 +90,8 @@ pub struct OAuth2 {
     pub scopes: Vec<String>,
     /// Further fields of the form.
     pub endpoint_params: Labels,
-    /// Only `client_credentials`.
-    pub grant_type: GrantType,
+    /// Only `client_credentials`, which is meant when unset.
+    pub grant_type: Option<GrantType>,
     /// Certificates and versions for the token's endpoint.
     pub tls_config: TlsConfig,
     /// Proxy on the way to it.
@@ -131,12 +131,6 @@ words! {
     ClientCredentials = "client_credentials",
     /// With a signed assertion: known, and refused.
     JwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer",
-}
-
-impl Default for GrantType {
-    fn default() -> Self {
-        Self::ClientCredentials
-    }
 }
 
 /// `tls_config`.

@@ -112,7 +112,7 @@ fn oauth2(auth: &OAuth2) -> Check {
             format!("found scheme {:?}, expected http or https", auth.token_url.scheme_text),
         );
     }
-    if auth.grant_type == GrantType::JwtBearer {
+    if auth.grant_type == Some(GrantType::JwtBearer) {
         return wrong(
             "oauth2.grant_type",
             "found a signed assertion, expected client_credentials: assertions are not supported, use client_secret_file",
