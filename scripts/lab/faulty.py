@@ -102,7 +102,7 @@ def spans(field_number, *pairs):
 def native(n, seconds):
     """An integer native histogram with both signs and a classic twin without buckets; it is reset in scrape 6."""
     k = n if n < 6 else n - 6
-    return blob(7, number(1, 10 + 4 * k) + double(2, 1.5 + k) + number(5, zigzag(3)) + double(6, 1e-9)
+    return blob(7, number(1, 8 + 5 * k) + double(2, 1.5 + k) + number(5, zigzag(3)) + double(6, 1e-9)
                 + number(7, 1 + k) + spans(9, (-2, 2)) + number(10, zigzag(2)) + number(10, zigzag(-1 + k))
                 + spans(12, (0, 2), (3, 1)) + number(13, zigzag(1 + k)) + number(13, zigzag(1)) + number(13, zigzag(-1))
                 + blob(16, proto_exemplar({"trace_id": f"n{n}"}, 0.25, seconds + n)))
@@ -117,7 +117,7 @@ def mixed_histogram(n):
     """Classic and native buckets together."""
     classic = b"".join(blob(3, number(1, c) + double(2, b)) for c, b in ((1 + n, 0.1), (3 + n, 1), (5 + n, float("inf"))))
     return blob(7, number(1, 5 + n) + double(2, 7.5) + classic + number(5, zigzag(1)) + double(6, 1e-6) + number(7, 1)
-                + spans(12, (0, 2)) + number(13, zigzag(2 + n)) + number(13, zigzag(0)))
+                + spans(12, (0, 2)) + number(13, zigzag(2 + n)) + number(13, zigzag(-n)))
 
 
 def protobuf(n, base):
@@ -126,7 +126,7 @@ def protobuf(n, base):
         family("p_requests_total", COUNTER,
                label_pairs({"code": "200"}) + blob(3, double(1, 10 + n) + blob(2, proto_exemplar({"id": str(n)}, 1, seconds + n))),
                label_pairs({"code": "500"}) + blob(3, double(1, 0))),
-        family("p_temperature", GAUGE, blob(2, double(1, -3.5 + n)), unit="celsius"),
+        family("p_temperature_celsius", GAUGE, blob(2, double(1, -3.5 + n)), unit="celsius"),
         family("p_untyped", UNTYPED, label_pairs({"x": "\u00e4\"\\\n"}) + blob(5, double(1, float("nan")))),
         family("p_summary", SUMMARY,
                blob(4, number(1, 4 + n) + double(2, 0.5) + blob(3, double(1, 0.5) + double(2, 0.1)) + blob(3, double(1, 0.99) + double(2, 0.2)))),

@@ -38,7 +38,7 @@ use super::target::Target;
 use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
 use crate::exposition::{
-    ContentTypeError, Event, Exemplar, Format, NativeHistogram, Parser, WriteError, protobuf_ram_bytes, select,
+    ContentTypeError, Event, Exemplar, Format, NativeHistogram, Parser, Problem, WriteError, protobuf_ram_bytes, select,
 };
 use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
 use crate::labels::Excerpt;
@@ -316,7 +316,11 @@ impl Session {
             let event = match self.parser.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(ScrapeError::Parse(error)),
+                Err(error) => {
+                    // A histogram that contradicts itself is a sample, though one that cannot be stored.
+                    self.work.tally.counts.scraped += u32::from(matches!(error.problem, Problem::Histogram(_)));
+                    return Err(ScrapeError::Parse(error));
+                }
             };
             match event {
                 Event::Sample {

@@ -11,7 +11,7 @@
 
 use super::wire::{self, Fields, Value};
 use crate::frame::Full;
-use crate::sample::{NORMAL_NAN_BITS, Number};
+use crate::sample::{NORMAL_NAN_BITS, Number, STALE_NAN_BITS};
 use crate::value::varint::{ByteCount, Cursor, Sink, len_u64, put_u64, unzigzag, zigzag};
 use core::fmt;
 
@@ -226,7 +226,7 @@ impl<'a> NativeHistogram<'a> {
     #[must_use]
     pub fn count(&self) -> Number {
         if self.is_float {
-            return crate::value::from_bits(self.count_float.to_bits());
+            return crate::value::from_bits(no_marker(self.count_float));
         }
         whole_number(self.count)
     }
@@ -471,6 +471,15 @@ impl Iterator for Values<'_> {
     }
 }
 
+/// The bits of a float of the exposition. Unlike text, protobuf could carry the staleness marker: it becomes the normal NaN; other NaNs
+/// stay as they are, as in Prometheus (SCR-811).
+pub(super) fn no_marker(value: f64) -> u64 {
+    match value.to_bits() {
+        STALE_NAN_BITS => NORMAL_NAN_BITS,
+        bits => bits,
+    }
+}
+
 /// `count` as a number: exact as a decimal as long as it is a float, too.
 pub(super) fn whole_number(count: u64) -> Number {
     crate::value::from_bits((count as f64).to_bits())
@@ -482,13 +491,7 @@ fn put_tag(out: &mut impl Sink, number: u32, wire: u32) -> Result<(), Full> {
 
 fn put_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {
     put_tag(out, number, 1)?;
-    // No NaN that a target exposes may pass for a staleness marker.
-    let bits = if value.is_nan() {
-        NORMAL_NAN_BITS
-    } else {
-        value.to_bits()
-    };
-    out.put(&bits.to_le_bytes())
+    out.put(&no_marker(value).to_le_bytes())
 }
 
 fn put_nonzero_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {

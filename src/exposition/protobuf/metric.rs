@@ -1,13 +1,13 @@
 //! One metric: its labels, and its events one after the other.
 
 use super::classic::{self, Item};
-use super::histogram::{field, is_native, whole_number};
+use super::histogram::{field, is_native, no_marker, whole_number};
 use super::wire::{self, Fields, Malformed};
 use super::{ExemplarValue, Found, Kind, MAX_EXEMPLARS, MAX_METRIC_TEXT_BYTES, Protobuf, malformed, problem, text_of};
 use crate::exposition::error::{Fault, Problem};
 use crate::exposition::normalise::canonical;
 use crate::labels::{Label, TextBuf, is_legacy_metric_name, write_escaped, write_label};
-use crate::sample::{NORMAL_NAN_BITS, Number};
+use crate::sample::Number;
 use crate::value;
 use core::fmt::{self, Write};
 use core::ops::Range;
@@ -222,12 +222,9 @@ pub(super) fn exemplar_time(message: &[u8]) -> Result<Option<i64>, Malformed> {
     Ok(wire::timestamp_ms(message, 3))
 }
 
-/// A float of the exposition: no NaN may pass for a staleness marker (SCR-811).
+/// A float of the exposition.
 pub(super) fn number(value: f64) -> Number {
-    if value.is_nan() {
-        return Number::from_raw_bits(NORMAL_NAN_BITS);
-    }
-    value::from_bits(value.to_bits())
+    value::from_bits(no_marker(value))
 }
 
 fn too_long(limit: usize) -> Fault {

@@ -12,7 +12,7 @@
 //!   fails the scrape, as in Prometheus, but only once it is read: it stands behind the metrics.
 //! - Unknown fields are passed over. Groups, a message that ends inside a field and a known field of another type are errors.
 //! - Of a message that is there twice within a metric the last one counts; protobuf would merge them.
-//! - `timestamp_ms` 0 means none. Every NaN becomes the normal NaN.
+//! - `timestamp_ms` 0 means none. A staleness marker becomes the normal NaN.
 //! - A native histogram has at most [`MAX_EXEMPLARS`] exemplars read, the oldest first; one without a time is passed over.
 //!
 //! # Histograms

@@ -17,7 +17,8 @@ const STAGED_BYTES_PER_SAMPLE: usize = 2;
 /// Texts of a family: name, help, unit and 4 bytes. Short for most, so that the texts give out before the families do.
 const METADATA_BYTES_PER_FAMILY: usize = 48;
 
-/// What `tidegate.memory.metadata: auto` gives the families of one series.
+/// What `tidegate.memory.metadata: auto` gives the families of one series. node_exporter and Prometheus need 43 and 49 (names and helps
+/// of the captures), and `max_series` is mostly set to more than there are.
 const METADATA_BYTES_PER_SERIES: usize = 32;
 
 /// Series of a family at least, over all of a target: recorded scrapes have 3.3 and more. Families beyond go without help text.

@@ -281,6 +281,21 @@ fn duplicates_order_and_times_are_judged_as_of_floats() {
 }
 
 #[test]
+fn a_histogram_that_contradicts_itself_fails_the_scrape_and_counts_as_scraped() {
+    let wrong = [&[0x08, 9], &THREE[2..]].concat();
+    let body = [family("g", 1, &[vec![]]), family("h", 4, &[histogram(&wrong)])].concat();
+    let mut rig = rig(10, 1_000);
+    let shot = protobuf(&mut rig, &native(), &body);
+    assert_eq!((shot.up, shot.counts), (false, [2, 1, 1]));
+    assert!(
+        shot.error
+            .ends_with("buckets of a native histogram do not add up to its count"),
+        "{}",
+        shot.error
+    );
+}
+
+#[test]
 fn limits_hold_for_histograms() {
     let body = [family("h", 4, &[histogram(THREE)]), family("g", 1, &[vec![]])].concat();
     let mut target = native();
