@@ -312,12 +312,12 @@ fn check(case: &Case, scrapes: &[Scrape<'_>]) {
             expected,
             "{name}, scrape {number}: {scrape:?}"
         );
-        assert_eq!(column(scrape, "scrape_timeout_seconds"), 0.25, "{name}");
+        assert_eq!(column(scrape, "scrape_timeout_seconds"), 1.0, "{name}");
         let limit = if name == "sample_limit" { 2.0 } else { 0.0 };
         assert_eq!(column(scrape, "scrape_sample_limit"), limit, "{name}");
         let took = column(scrape, "scrape_duration_seconds");
         // Clocks count milliseconds here and there.
-        let least = if matches!(case.peer, Peer::Hangs(_)) { 0.24 } else { 0.0 };
+        let least = if matches!(case.peer, Peer::Hangs(_)) { 0.99 } else { 0.0 };
         assert!((least..5.0).contains(&took), "{name}: {took} s");
         // What was known is marked by the first scrape that does not bring it, and by no other.
         let keeps =
@@ -368,11 +368,11 @@ fn every_failure_has_exactly_the_values_of_the_matrix() {
         directory.path(),
         &jobs,
         &remotes,
-        "memory: {max_concurrent_scrapes: 16}\nclock: {trust: always}",
+        "memory: {max_concurrent_scrapes: 40}\nclock: {trust: always}",
     );
     let text = std::fs::read_to_string(&config).expect("written").replace(
         "scrape_interval: 100ms\n  scrape_timeout: 100ms\n",
-        "scrape_interval: 500ms\n  scrape_timeout: 250ms\n  extra_scrape_metrics: true\n  scrape_failure_log_file: failures.json\n",
+        "scrape_interval: 1500ms\n  scrape_timeout: 1s\n  extra_scrape_metrics: true\n  scrape_failure_log_file: failures.json\n",
     );
     std::fs::write(&config, text).expect("written");
     let agent = Agent::start(&config);
