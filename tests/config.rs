@@ -235,6 +235,12 @@ fn native_histograms_are_asked_for_in_protobuf_unless_the_file_says_otherwise() 
     let [a, b, c, d] = &loaded.config.scrape_configs[..] else {
         panic!("four jobs")
     };
+    assert_eq!(
+        warnings(&loaded)
+            .matches("no remote has send_native_histograms")
+            .count(),
+        3
+    );
     assert_eq!(a.scrape_protocols[..], PROTOBUF_FIRST);
     assert_eq!(b.scrape_protocols[..], [ScrapeProtocol::PrometheusText004]);
     assert_eq!(c.scrape_protocols[..], DEFAULT_PROTOCOLS);

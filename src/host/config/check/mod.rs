@@ -57,6 +57,11 @@ pub(super) fn check(config: &Config, notes: &mut alloc::vec::Vec<Fault>) -> Resu
         if let Some(message) = old_tls(&job.tls_config) {
             notes.push(job_fault(job, "tls_config.min_version", message));
         }
+        let sent = config.remote_write.iter().any(|remote| remote.send_native_histograms);
+        if job.scrape_native_histograms == Some(true) && !sent {
+            let message = "no remote has send_native_histograms: native histograms are counted and left out";
+            notes.push(job_fault(job, "scrape_native_histograms", message));
+        }
     }
     if config.remote_write.len() > MAX_REMOTES {
         let message = format!(
