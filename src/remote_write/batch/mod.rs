@@ -34,6 +34,7 @@
 //! When strings, references or the body run out before the samples do, the batch ends early; that costs requests,
 //! not data.
 
+mod add;
 mod carried;
 mod describe;
 mod dictionary;

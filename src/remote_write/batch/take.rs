@@ -1,15 +1,15 @@
 //! From a frame to the entries of a batch.
 
-use super::carried::{self, Content, Exemplar};
+use super::add::{Carries, Reserved};
+use super::carried;
 use super::dictionary::{Holds, Mark, Slot};
 use super::{
-    Batch, Bounds, Counts, Entry, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC,
-    UnknownTime, layout,
+    Batch, Bounds, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC, UnknownTime, layout,
 };
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::{Frame, FrameNo, Full};
 use crate::hash::hash64;
-use crate::remote_write::proto::{self, ExemplarPoint, STALE_HISTOGRAM};
+use crate::remote_write::proto::STALE_HISTOGRAM;
 use crate::remote_write::response::Protocol;
 use crate::sample::{MetricType, Number, SeriesRef, TargetRef};
 
@@ -21,19 +21,10 @@ struct Snapshot {
     times: usize,
     starts: usize,
     grouped_bytes: usize,
-    waiting: Waiting,
+    reserved: Reserved,
     tally: Tally,
     min_time: i64,
     max_time: i64,
-}
-
-/// What has been gathered of one sample and its exemplars, to return to when not all of it fits.
-#[derive(Clone, Copy)]
-struct Waiting {
-    counts: Counts,
-    carried: usize,
-    late_strings: usize,
-    late_bytes: usize,
 }
 
 /// Why a frame, or the rest of it, was not taken.
@@ -242,14 +233,14 @@ impl Batch {
             Some(start) if self.protocol == Protocol::V2 => start,
             _ => self.start_ms(adding.frame, adding.catalogue, position, slot_number, time),
         };
-        let (entries, grouped_bytes, waiting) = (self.entries.len(), self.grouped_bytes, self.waiting());
+        let (entries, grouped_bytes, reserved) = (self.entries.len(), self.grouped_bytes, self.reserved());
         let added = self
             .add_sample(message, number, slot_number, (time, start))
             .and_then(|()| self.add_exemplars(adding, slot_number, time, carries.exemplars));
         if added.is_err() {
             self.entries.truncate(entries);
             self.grouped_bytes = grouped_bytes;
-            self.wait_again(waiting);
+            self.release(reserved);
             return added;
         }
         self.dictionary.set_holds(slot_number, wanted);
@@ -258,117 +249,7 @@ impl Batch {
         Ok(())
     }
 
-    /// Whether this remote gets the histogram; counted if not.
-    fn takes_histogram(&mut self, message: &[u8]) -> bool {
-        let reason = match proto::has_custom_buckets(message) {
-            _ if !self.limits.sends.histograms => &mut self.tally.unwanted_histograms,
-            Some(true) if self.protocol == Protocol::V1 => &mut self.tally.custom_buckets,
-            None => &mut self.tally.damaged_histograms,
-            Some(_) => return true,
-        };
-        *reason += 1;
-        false
-    }
-
-    fn add_sample(
-        &mut self,
-        message: Option<&[u8]>,
-        number: Number,
-        slot: u16,
-        (time, start): (i64, i64),
-    ) -> Result<(), Full> {
-        let (content, bytes) = match message {
-            Some(message) => {
-                let bytes = proto::len_histogram(message.len(), time, start);
-                (Content::Histogram(self.keep_histogram(message)?), bytes)
-            }
-            None => {
-                let bits = number.to_bits();
-                (Content::Float(bits), proto::len_sample(bits, time, start))
-            }
-        };
-        self.fits(self.grouped_bytes + bytes)?;
-        let time = self.time_index(time)?;
-        let start = self.start_index(start, slot)?;
-        self.entries.push(Entry::new(&content, slot, time, start))?;
-        self.grouped_bytes += bytes;
-        match message {
-            Some(_) => self.counts.histograms += 1,
-            None => self.counts.samples += 1,
-        }
-        Ok(())
-    }
-
-    /// Adds the exemplars of the sample added last.
-    fn add_exemplars(
-        &mut self,
-        adding: &mut Adding<'_>,
-        slot: u16,
-        time: i64,
-        exemplars: &mut dyn Iterator<Item = Exemplar<'_>>,
-    ) -> Result<(), Full> {
-        if !self.limits.sends.exemplars {
-            return Ok(());
-        }
-        for exemplar in exemplars {
-            // An empty batch takes what it can: there will be no roomier one.
-            let alone = self.counts.samples + self.counts.histograms == 1;
-            match self.add_exemplar(adding, slot, time, exemplar) {
-                Err(_) if alone => self.tally.large_exemplars += 1,
-                added => added?,
-            }
-        }
-        Ok(())
-    }
-
-    fn add_exemplar(
-        &mut self,
-        adding: &mut Adding<'_>,
-        slot: u16,
-        time: i64,
-        exemplar: Exemplar<'_>,
-    ) -> Result<(), Full> {
-        let Ok(labels) = adding.identity.exemplar(exemplar.labels) else {
-            self.tally.large_exemplars += 1;
-            return Ok(());
-        };
-        let point = ExemplarPoint {
-            bits: exemplar.value,
-            unix_ms: exemplar.unix_ms.unwrap_or(time),
-        };
-        let waiting = self.waiting();
-        let added = self.keep_exemplar(point, labels).and_then(|(range, bytes)| {
-            self.fits(self.grouped_bytes + bytes)?;
-            let time = self.entries.last().map_or(0, Entry::time_index);
-            self.entries
-                .push(Entry::new(&Content::Exemplar(range), slot, time, 0))?;
-            self.grouped_bytes += bytes;
-            self.counts.exemplars += 1;
-            Ok(())
-        });
-        if added.is_err() {
-            self.wait_again(waiting);
-        }
-        added
-    }
-
-    const fn waiting(&self) -> Waiting {
-        Waiting {
-            counts: self.counts,
-            carried: self.carried,
-            late_strings: self.late_strings,
-            late_bytes: self.late_bytes,
-        }
-    }
-
-    const fn wait_again(&mut self, to: Waiting) {
-        self.counts = to.counts;
-        self.carried = to.carried;
-        self.late_strings = to.late_strings;
-        self.late_bytes = to.late_bytes;
-    }
-
-    fn fits(&self, grouped_bytes: usize) -> Result<(), Full> {
+    pub(super) fn fits(&self, grouped_bytes: usize) -> Result<(), Full> {
         let limit = self.body.len();
         if self.symbol_bytes() + self.late_bytes + grouped_bytes + self.carried > limit {
             return Err(Full { limit });
@@ -470,7 +351,7 @@ impl Batch {
     }
 
     /// The index of `time`; neighbours mostly share theirs.
-    fn time_index(&mut self, time: i64) -> Result<u16, Full> {
+    pub(super) fn time_index(&mut self, time: i64) -> Result<u16, Full> {
         if self.times.last() != Some(&time) {
             self.times.push(time)?;
         }
@@ -485,7 +366,7 @@ impl Batch {
             times: self.times.len(),
             starts: self.starts.len(),
             grouped_bytes: self.grouped_bytes,
-            waiting: self.waiting(),
+            reserved: self.reserved(),
             tally: self.tally,
             min_time: self.min_time,
             max_time: self.max_time,
@@ -498,7 +379,7 @@ impl Batch {
         self.times.truncate(to.times);
         self.starts.truncate(to.starts);
         self.grouped_bytes = to.grouped_bytes;
-        self.wait_again(to.waiting);
+        self.release(to.reserved);
         self.tally = to.tally;
         self.min_time = to.min_time;
         self.max_time = to.max_time;
@@ -506,10 +387,10 @@ impl Batch {
 }
 
 /// What adding the samples of one frame needs to know.
-struct Adding<'a> {
+pub(super) struct Adding<'a> {
     frame: &'a Frame,
     catalogue: &'a Catalogue,
-    identity: &'a mut Identity,
+    pub identity: &'a mut Identity,
     /// Check value of the labels all its series share.
     target_check: u32,
     time: i64,
@@ -530,13 +411,6 @@ impl Adding<'_> {
             .text(series)
             .is_some_and(|text| !suffixes.iter().any(|suffix| text.name.ends_with(suffix)))
     }
-}
-
-/// What one sample carries.
-struct Carries<'a, 'b> {
-    histogram: Option<&'b [u8]>,
-    start: Option<i64>,
-    exemplars: &'a mut dyn Iterator<Item = Exemplar<'b>>,
 }
 
 #[derive(Clone, Copy)]

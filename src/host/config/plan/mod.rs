@@ -311,7 +311,7 @@ impl Draft<'_> {
             _ => 4 * MAX_SERIES_TEXT_BYTES,
         };
         let labels: usize = remotes.iter().map(identity).sum();
-        let frame = self.sizes.frame_samples * FRAME_BYTES_PER_SAMPLE;
+        let frame = self.sizes.frame_samples * FRAME_BYTES_PER_SAMPLE + self.sizes.extras_bytes;
         let batches: usize = limits.iter().map(|l| Batch::ram_bytes(*l)).sum();
         let samples: usize = limits.iter().map(|l| l.samples).sum();
         let packed: usize = limits.iter().map(|l| output_bytes(l.body_bytes)).sum();

@@ -63,7 +63,7 @@ const GAUGES: [Gauge; 11] = [
 
 type Count = (&'static str, &'static str, fn(&Counters) -> u64);
 
-const COUNTERS: [Count; 14] = [
+const COUNTERS: [Count; 15] = [
     ("tidegate_ring_frames_appended_total", "Scrapes stored.", |c| {
         c.frames_appended
     }),
@@ -106,6 +106,11 @@ const COUNTERS: [Count; 14] = [
         "tidegate_ring_write_errors_total",
         "Writes, erases and syncs that failed.",
         |c| c.write_errors,
+    ),
+    (
+        "tidegate_ring_frames_without_extras_total",
+        "Frames read without what their samples carried, and without native histograms: they were written under a configuration with more room for it.",
+        |c| c.frames_without_extras,
     ),
     (
         "tidegate_ring_frames_anchored_total",
