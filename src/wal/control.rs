@@ -95,7 +95,10 @@ impl<S: Storage> Ring<S> {
             slot: head.slot,
             tail_seq,
             frame_no: first.0,
-            dropped_samples: self.ledger().iter().map(|loss| loss.samples).sum(),
+            dropped_samples: self
+                .ledger()
+                .iter()
+                .fold(0, |sum, loss| sum.saturating_add(loss.samples)),
             dropped_segments: self.counters.dropped_segments,
             config_crc: self.config.config_crc,
             codec: self.config.codec as u8,

@@ -180,14 +180,72 @@ impl core::fmt::Display for RecordFault {
 
 impl core::error::Error for RecordFault {}
 
+/// Frame numbers, segment numbers and totals are below this: a million a second for 146,000 years. A record that says more
+/// was not written by a ring, and could make sums overflow.
+pub const MAX_COUNT: u64 = 1 << 62;
+
+/// A control record.
+pub trait Control {
+    /// The numbers in it that others are added to.
+    fn counts(&self) -> impl IntoIterator<Item = u64>;
+}
+
+impl Control for SegmentHeader {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        [
+            self.seq,
+            self.tail_seq,
+            self.frame_no,
+            self.ack,
+            self.prior,
+            self.tail_frame,
+            self.counted_frame,
+            self.frames,
+            self.samples,
+        ]
+    }
+}
+
+impl Control for Start {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        [self.frame_no, self.prior]
+    }
+}
+
+impl Control for Drop {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        [self.first_frame, self.last_frame]
+    }
+}
+
+impl Control for Ack {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        [self.frame_no]
+    }
+}
+
+impl Control for Target<'_> {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        []
+    }
+}
+
+impl Control for Clock {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        []
+    }
+}
+
 /// Parses a control record.
 ///
 /// # Errors
 /// [`RecordFault::Malformed`].
-pub fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, RecordFault> {
+pub fn parse<'a, T: Deserialize<'a> + Control>(payload: &'a [u8]) -> Result<T, RecordFault> {
     postcard::take_from_bytes(payload)
-        .map(|(value, _later_fields)| value)
-        .map_err(|_| RecordFault::Malformed)
+        .map(|(value, _later_fields): (T, _)| value)
+        .ok()
+        .filter(|value| value.counts().into_iter().all(|count| count < MAX_COUNT))
+        .ok_or(RecordFault::Malformed)
 }
 
 /// Writes a control record with its type and length.
@@ -730,23 +788,23 @@ mod tests {
             major: u16::MAX,
             minor: u16::MAX,
             uuid: [0xff; 16],
-            seq: u64::MAX,
+            seq: MAX_COUNT - 1,
             slots: u32::MAX,
             log2_block: 16,
             log2_segment: 26,
             slot: u32::MAX,
-            tail_seq: u64::MAX,
-            frame_no: u64::MAX,
+            tail_seq: MAX_COUNT - 1,
+            frame_no: MAX_COUNT - 1,
             dropped_samples: u64::MAX,
             dropped_segments: u32::MAX,
             config_crc: u32::MAX,
             codec: 0xff,
-            ack: u64::MAX,
-            prior: u64::MAX,
-            tail_frame: u64::MAX,
-            counted_frame: u64::MAX,
-            frames: u64::MAX,
-            samples: u64::MAX,
+            ack: MAX_COUNT - 1,
+            prior: MAX_COUNT - 1,
+            tail_frame: MAX_COUNT - 1,
+            counted_frame: MAX_COUNT - 1,
+            frames: MAX_COUNT - 1,
+            samples: MAX_COUNT - 1,
             wall_ms: i64::MIN,
             max_series: u32::MAX,
             losses: [Loss {
@@ -760,5 +818,16 @@ mod tests {
         let mut out = Bounded::with_capacity(MAX_CONTROL_BYTES);
         emit(kind::SEGMENT, &header, &mut buffer, &mut out).unwrap();
         assert_eq!(parse::<SegmentHeader>(&out[3..]), Ok(header));
+    }
+
+    #[test]
+    fn numbers_no_ring_can_reach_are_refused() {
+        let mut buffer = [0; MAX_CONTROL_BYTES];
+        for (frame_no, expected) in [(MAX_COUNT - 1, true), (MAX_COUNT, false), (u64::MAX, false)] {
+            let ack = Ack { remote: 7, frame_no };
+            let mut out = Bounded::with_capacity(100);
+            emit(kind::ACK, &ack, &mut buffer, &mut out).unwrap();
+            assert_eq!(parse::<Ack>(&out[2..]).is_ok(), expected, "{frame_no}");
+        }
     }
 }
