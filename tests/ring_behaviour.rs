@@ -413,6 +413,35 @@ fn blocks_hidden_at_a_mount_and_back_later_cost_no_frame_written_since() {
 }
 
 #[test]
+fn what_is_left_of_a_ring_whose_beginnings_are_damaged_hides_no_frame_written_since() {
+    let mut world = World::new(23);
+    let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
+    for _ in 0..8 {
+        append(&mut ring, &mut world).expect("room");
+        ring.cut();
+        ring.commit(&mut world.catalogue).expect("the medium is sound");
+        ring.acknowledge(0, ring.next_frame());
+    }
+    let blocks = ring.counters().blocks_written;
+    assert!(blocks > 6, "{blocks} blocks are in the first segment");
+    let mut ram = ring.into_storage().crash(&[], 1);
+    // Mount looks at the first blocks of a slot only: to it the ring is empty, and numbers begin anew.
+    ram.damage(|image| image[16 * 512..19 * 512].fill(0x5a));
+    let (mut ring, report) = mount(ram, &mut world, 2);
+    assert_eq!((report.segments, report.headless_slots), (0, 0));
+    let new = append(&mut ring, &mut world).expect("room");
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    let ram = ring.into_storage().crash(&[], 1);
+    let (mut ring, _) = mount(ram, &mut world, 3);
+    assert_eq!(
+        ring.acknowledged(0),
+        FrameNo(0),
+        "of the numbers given out now none is acknowledged"
+    );
+    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), [new]);
+}
+
+#[test]
 fn a_segment_takes_a_higher_epoch_than_what_a_cut_boot_left_in_its_slot() {
     use tidegate::wal::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed};
     let mut world = World::new(19);

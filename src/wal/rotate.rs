@@ -55,7 +55,10 @@ impl<S: Storage> Ring<S> {
                 }
                 continue;
             }
-            self.outdo(slot, seq);
+            if let Some(later) = self.outdo(slot, seq) {
+                self.slots.last_seq = later;
+                continue;
+            }
             catalogue.mark_all_dirty();
             self.counters.segments_opened += 1;
             self.head = Some(Head {
@@ -99,13 +102,25 @@ impl<S: Storage> Ring<S> {
 
     /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
     /// seen by mount. A higher epoch keeps them from continuing what is written now.
-    fn outdo(&mut self, slot: u32, seq: u64) {
+    ///
+    /// Gives the number of the segment they belong to if they would hide what is written now: they are of a later one, or
+    /// acknowledge more than is acknowledged. All of the ring that mount could have known them by is damaged then; the slot is
+    /// passed over.
+    fn outdo(&mut self, slot: u32, seq: u64) -> Option<u64> {
         let spare = &mut self.spare;
         spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
         spare.stream.rewind();
-        if spare.index.newest_ack().is_some() && spare.index.seq == seq as u32 {
-            self.epoch = self.epoch.max(spare.index.epoch().wrapping_add(1));
+        let ack = spare.index.newest_ack()?;
+        let (found, epoch) = (spare.index.seq, spare.index.epoch());
+        let ahead = found.wrapping_sub(seq as u32) as i32;
+        let acknowledges_more = ack.wrapping_sub(self.min_ack().0 as u32) as i32 > 0;
+        if ahead > 0 || (ahead == 0 && acknowledges_more) {
+            return Some(seq + u64::from(ahead.unsigned_abs()));
         }
+        if ahead == 0 {
+            self.epoch = self.epoch.max(epoch.wrapping_add(1));
+        }
+        None
     }
 
     pub(crate) fn holds_unacknowledged(&self, slot: u32) -> bool {
@@ -181,11 +196,11 @@ impl<S: Storage> Ring<S> {
             }
         }
         missing += without_left_out(end_prior.0.saturating_sub(expected.0.max(counted)));
-        loss.frames += missing;
-        loss.samples += missing.saturating_mul(average);
+        loss.frames = loss.frames.saturating_add(missing);
+        loss.samples = loss.samples.saturating_add(missing.saturating_mul(average));
         if loss.frames > 0 {
             self.lose(Reason::Lapped, from.0, end.0.saturating_sub(1), &loss);
-            self.counters.dropped_segments += 1;
+            self.counters.dropped_segments = self.counters.dropped_segments.saturating_add(1);
         }
         self.lapped_to = self.lapped_to.max(end);
     }
