@@ -6,7 +6,12 @@
 //! of order), because that is what such a test is for.
 
 use super::format::{Geometry, Medium, SUPERBLOCK_BYTES};
+use super::frame_coding::{Decoder, Encoder};
+use super::record::{RecordFault, Start};
 use super::storage::{Storage, StorageFailure, SuperblockCopy};
+use crate::frame::{Frame, Full};
+use crate::value::codec::CodecId;
+use crate::value::varint::Sink;
 use alloc::vec;
 use alloc::vec::Vec;
 use embedded_io::ErrorKind;
@@ -307,5 +312,45 @@ impl Storage for Ram {
 
     fn is_bad(&mut self, slot: u32) -> bool {
         self.bad.contains(&slot)
+    }
+}
+
+/// Encoder and decoder of frame records without a ring around them, for tests.
+#[derive(Debug)]
+pub struct FrameCoding {
+    encoder: Encoder,
+    decoder: Decoder,
+}
+
+impl FrameCoding {
+    /// For up to `max_series` series.
+    #[must_use]
+    pub fn new(codec: CodecId, max_series: usize) -> Self {
+        Self {
+            encoder: Encoder::new(codec, max_series),
+            decoder: Decoder::new(codec, max_series),
+        }
+    }
+
+    /// Both begin a chunk.
+    pub fn start(&mut self, start: &Start) {
+        self.encoder.reset(start.mono_ms);
+        self.decoder.start(start);
+    }
+
+    /// Decodes the payload of the next FRAME record.
+    ///
+    /// # Errors
+    /// [`RecordFault`]: nothing can be decoded until the next [`FrameCoding::start`].
+    pub fn decode(&mut self, payload: &[u8], frame: &mut Frame) -> Result<(), RecordFault> {
+        self.decoder.decode(payload, frame)
+    }
+
+    /// Writes the payload of a FRAME record.
+    ///
+    /// # Errors
+    /// [`Full`]: as with a decoding error.
+    pub fn encode(&mut self, frame: &Frame, out: &mut impl Sink) -> Result<(), Full> {
+        self.encoder.encode(frame, true, out)
     }
 }

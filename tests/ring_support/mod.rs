@@ -166,7 +166,10 @@ impl World {
             let series = SeriesRef(index);
             if let (true, Some(target)) = (self.catalogue.is_live(series), self.catalogue.target_of(series)) {
                 let value = self.rng.i64(0..1000);
-                self.series[usize::from(target.0)].push((series, value));
+                // A foreign image may name other targets.
+                if let Some(of_target) = self.series.get_mut(usize::from(target.0)) {
+                    of_target.push((series, value));
+                }
             }
         }
     }
