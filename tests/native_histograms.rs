@@ -82,9 +82,12 @@ struct WrittenExemplar {
     timestamp: i64,
 }
 
-/// Everything that arrived, each series with its labels as text.
+/// A series with its labels as text, and its exemplars: labels, value, time.
+type Found = (String, Series, Vec<(String, f64, i64)>);
+
+/// Everything that arrived.
 #[derive(Default)]
-struct Arrived(Vec<(String, Series, Vec<(String, f64, i64)>)>);
+struct Arrived(Vec<Found>);
 
 impl Arrived {
     fn take(&mut self, request: &Request) {
@@ -104,13 +107,14 @@ impl Arrived {
         }
     }
 
-    fn find(&self, name: &str) -> Option<&(String, Series, Vec<(String, f64, i64)>)> {
+    fn find(&self, name: &str) -> Option<&Found> {
         let name = format!("__name__={name},");
         self.0.iter().find(|(labels, _, _)| labels.starts_with(&name))
     }
 }
 
 /// A target that exposes `body` and remembers what it was asked for.
+#[expect(clippy::disallowed_methods, reason = "the far end runs on threads of the test")]
 fn target(body: Vec<u8>) -> (SocketAddr, Arc<Mutex<String>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback port");
     let address = listener.local_addr().expect("bound");
