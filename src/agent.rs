@@ -29,8 +29,9 @@ use crate::catalogue::Catalogue;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::FrameNo;
 use crate::metadata::Metadata;
+use crate::remote_write::batch::Span;
 use crate::remote_write::response::{Head, Verdict};
-use crate::remote_write::sender::{Action, ErrorKind, Request, Sender};
+use crate::remote_write::sender::{Action, Counters, ErrorKind, Request, Sender};
 use crate::sample::TargetRef;
 use crate::scrape::{Due, LabelBuilder, Outcome, Reports, Schedule, ScrapeError, Session, Shared, Target};
 use crate::series::SeriesTable;
@@ -85,8 +86,24 @@ pub struct Agent<S: Storage> {
     ring: Ring<S>,
     senders: Vec<Sender>,
     /// Per remote: samples lost for good that the ring's ledger knows of.
-    lost: Vec<u64>,
+    lost: Vec<[u64; LOST.len()]>,
 }
+
+/// Why a sender gives samples up, how many, and of which times.
+type Lost = (Reason, fn(&Counters) -> (u64, Span));
+
+const LOST: [Lost; 5] = [
+    (Reason::Rejected, |c| {
+        let samples = c.samples_failed + c.histograms.failed + c.dropped.custom_buckets;
+        (samples, c.failed_span)
+    }),
+    (Reason::TooOld, |c| (c.dropped.too_old, c.dropped.too_old_span)),
+    (Reason::Clock, |c| {
+        (c.dropped.clock_unknown + c.dropped.backward, c.dropped.clock_span)
+    }),
+    (Reason::TooBig, |c| (c.dropped.too_large, c.dropped.too_large_span)),
+    (Reason::Damaged, |c| (c.dropped.damaged_histograms, Span::default())),
+];
 
 /// What sessions work on, borrowed field by field so that the targets stay readable.
 macro_rules! shared {
@@ -115,15 +132,18 @@ impl<S: Storage> Agent<S> {
             reports,
             metadata,
             ring,
-            senders,
+            mut senders,
         } = parts;
+        for (remote, sender) in senders.iter_mut().enumerate() {
+            sender.set_sent_before(ring.sent_until(remote));
+        }
         if let Some(offset) = offset_ms(&ring, now) {
             schedule.clock(offset, now);
         }
         for (target, key) in targets.iter().zip(phase_keys) {
             schedule.set(target.reference, target.interval_ms, key, now);
         }
-        let lost = senders.iter().map(|sender| sender.counters().samples_lost()).collect();
+        let lost = senders.iter().map(lost_samples).collect();
         Self {
             places: Places::new(targets, schedule.capacity()),
             schedule,
@@ -324,19 +344,30 @@ impl<S: Storage> Agent<S> {
     fn acknowledge(&mut self, remote: usize) {
         let Some(sender) = self.senders.get(remote) else { return };
         let (before, acknowledged) = (self.ring.acknowledged(remote), sender.acknowledged());
-        let (known, lost) = (self.lost[remote], sender.counters().samples_lost());
-        if lost > known {
-            self.lost[remote] = lost;
+        let last = FrameNo(acknowledged.0.saturating_sub(1).max(before.0));
+        let lost = lost_samples(sender);
+        let known = core::mem::replace(&mut self.lost[remote], lost);
+        // What the remotes that hold the tail get is not lost.
+        let counts = !self.ring.is_best_effort(remote);
+        for (place, (reason, of)) in LOST.iter().enumerate().filter(|_| counts) {
+            let samples = lost[place] - known[place];
+            if samples == 0 {
+                continue;
+            }
+            let (_, span) = of(sender.counters());
             self.ring.record_loss(&LossReport {
-                reason: Reason::Unsendable,
+                reason: *reason,
                 first: before,
-                last: FrameNo(acknowledged.0.saturating_sub(1).max(before.0)),
+                last,
                 frames: 0,
-                samples: lost - known,
-                unix_ms: None,
+                samples,
+                unix_ms: (span != Span::default()).then_some((span.first_ms, span.last_ms)),
             });
         }
         if acknowledged > before {
+            if let Some(sent) = sender.sent() {
+                self.ring.sent(remote, sent.boot, sent.unix_ms, sent.offset_ms);
+            }
             self.ring.acknowledge(remote, acknowledged);
         }
     }
@@ -420,6 +451,11 @@ impl<S: Storage> Agent<S> {
     pub const fn catalogue(&self) -> &Catalogue {
         &self.catalogue
     }
+}
+
+/// Samples that a sender has given up for good, as far as they were meant for its receiver.
+fn lost_samples(sender: &Sender) -> [u64; LOST.len()] {
+    LOST.map(|(_, of)| of(sender.counters()).0)
 }
 
 /// Wall time minus boot time.

@@ -143,6 +143,14 @@ pub struct Frame {
     pub time_ms: u64,
     /// Wall time of the scrape. `None`: not known (yet). Set by the ring on reading, ignored on writing.
     pub unix_ms: Option<i64>,
+    /// Key of the boot that `time_ms` counts from. This and what follows up to `floor_ms` are set by the ring on reading.
+    pub boot: u32,
+    /// `unix_ms` is not what a clock said: the boot never knew the time and was given one.
+    pub rebased: bool,
+    /// The wall time will never be known: its samples are to be counted as lost.
+    pub timeless: bool,
+    /// Not to be sent with a time at or below this one: it was sent before a restart.
+    pub floor_ms: Option<i64>,
     /// `scrape_duration_seconds` in units of 100 microseconds.
     pub duration_100us: u32,
     /// The counts behind the synthetic series.
@@ -175,6 +183,10 @@ impl Frame {
             up: false,
             time_ms: 0,
             unix_ms: None,
+            boot: 0,
+            rebased: false,
+            timeless: false,
+            floor_ms: None,
             duration_100us: 0,
             counts: ScrapeCounts::default(),
             samples: Bounded::with_capacity(max_samples),
@@ -192,6 +204,10 @@ impl Frame {
         self.up = false;
         self.time_ms = time_ms;
         self.unix_ms = None;
+        self.boot = 0;
+        self.rebased = false;
+        self.timeless = false;
+        self.floor_ms = None;
         self.duration_100us = 0;
         self.counts = ScrapeCounts::default();
         self.samples.clear();

@@ -570,7 +570,7 @@ fn a_batch_too_large_is_halved_and_a_refused_one_is_counted() {
     let failed = total("prometheus_remote_storage_samples_failed_total");
     assert!((1.0..=7.0).contains(&failed), "{failed} failed");
     assert_eq!(
-        total("tidegate_samples_lost_total{reason=\"unsendable\"}"),
+        total("tidegate_samples_lost_total{reason=\"rejected\"}"),
         failed,
         "{body}"
     );

@@ -273,6 +273,10 @@ fn boots_that_never_knew_the_time_are_placed_before_the_next_one() {
     }
     let (mut ring, _) = mount(ram, &mut world, 9);
     let told = append(&mut ring, &mut world).expect("room");
+    // What they hang on is on flash first, so that no restart gives them another place.
+    let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    assert!(all.iter().filter_map(|told| told.unix_ms).count() <= 1);
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
     let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
     assert_eq!(all.len(), 11);
     let times: Vec<i64> = all.iter().filter_map(|told| told.unix_ms).collect();
@@ -642,6 +646,8 @@ fn any_damaged_block_costs_at_most_its_segment_and_is_counted_and_nothing_is_inv
             let all = read_all(&mut ring, &world.catalogue, 0, from);
             let counted: u64 = Reason::ALL
                 .iter()
+                // What was in memory is estimated from above.
+                .filter(|&&reason| reason != Reason::Crash)
                 .map(|&reason| ring.counters().loss(reason).frames)
                 .sum();
             let ends_early = told.last().map(|told| told.number) != read.last().map(|read| read.number);

@@ -98,7 +98,7 @@ impl Model {
 
     /// Frames the ring says it has lapped, against those missing in the model: exact.
     fn settle_losses(&mut self) {
-        let lapped = self.ring().counters().loss(tidegate::wal::Reason::Lapped).frames;
+        let lapped = self.ring().counters().frames_lapped;
         let fresh = lapped - self.dropped;
         for _ in 0..fresh {
             self.frames.pop_first();
@@ -119,7 +119,8 @@ impl Model {
         for (read, expected) in read.iter().zip(&expected) {
             assert_eq!(read, expected, "seed {} remote {remote}", self.seed);
         }
-        self.cursors[remote] = read.last().map_or(from, |told| told.number + 1);
+        // The reader stands at the beginning again.
+        self.cursors[remote] = from;
         for reason in [
             tidegate::wal::Reason::Damaged,
             tidegate::wal::Reason::TooBig,
@@ -198,7 +199,7 @@ impl Model {
         self.frames.retain(|&number, _| number < committed_to);
         // Numbers that reached flash neither in a frame nor in an acknowledgement are given out again.
         self.committed_to = self.ring().replay_until().0;
-        self.dropped = self.ring().counters().loss(tidegate::wal::Reason::Lapped).frames;
+        self.dropped = self.ring().counters().frames_lapped;
         for remote in 0..self.acked.len() {
             let acked = self.ring().acknowledged(remote).0;
             assert!(

@@ -244,6 +244,8 @@ pub enum HoldReason {
     ClockUnknown,
     /// Our clock is ahead of the receiver's by more than the veto allows.
     ClockAhead,
+    /// Our clock is behind the receiver's, or what was sent before a restart, by more than the veto allows.
+    ClockBehind,
 }
 
 /// Why samples were given up after an answer.

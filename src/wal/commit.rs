@@ -181,6 +181,8 @@ impl<S: Storage> Ring<S> {
         self.control.drop_front(usize::MAX);
         self.staging.drop_front(self.round.staged);
         self.forget_staged_losses();
+        self.clock_staged = self.clock_staged.filter(|&at| at >= self.staging.first());
+        self.clock_in_control = false;
         self.round.staged = 0;
         self.round.attempts = 0;
         self.round.failed_slots = 0;
@@ -223,6 +225,10 @@ impl<S: Storage> Ring<S> {
     /// # Errors
     /// [`CommitError`].
     pub fn close_with(&mut self, catalogue: &mut Catalogue, mut spare: Option<&mut Frame>) -> Result<(), CommitError> {
+        // What is in a sender's hands is not acknowledged, and will not be read again.
+        for place in 0..self.remotes.len() {
+            self.lose_held(place, FrameNo(0));
+        }
         if self.round.active {
             // It may not have everything.
             self.commit_with(catalogue, spare.as_deref_mut())?;
@@ -242,7 +248,10 @@ impl<S: Storage> Ring<S> {
             && (self.min_ack() > self.persisted_ack
                 || self.remotes.iter().any(|remote| remote.acknowledged > remote.persisted));
         let losses = self.pending_losses.iter().any(Option::is_some);
-        if !(frames || acknowledged || losses) {
+        let note = self.note_due() && self.note_fits();
+        if !(frames || acknowledged || losses || note) {
+            self.keep_sent = false;
+            self.told_clock |= core::mem::take(&mut self.tell_clock);
             return false;
         }
         if frames {
@@ -265,8 +274,26 @@ impl<S: Storage> Ring<S> {
         true
     }
 
+    /// Something is to be kept though there may be no frames: that the ring was closed in order, or what was sent before the
+    /// clock was set back, or before the process ends.
+    fn note_due(&self) -> bool {
+        let news = || self.remotes.iter().any(|remote| remote.sent != remote.sent_persisted);
+        let backlog = self.min_ack() < self.flash_next;
+        self.keep_sent || self.tell_clock || (self.round.clean && (news() || (backlog && !self.clean)))
+    }
+
+    /// A note is not worth a sample.
+    fn note_fits(&self) -> bool {
+        let slot = self.flash.geometry.blocks_per_slot;
+        self.head.is_some_and(|head| head.index < slot)
+            || !self.holds_unacknowledged(self.slots.slot_of(self.slots.last_seq + 1))
+    }
+
     fn finish(&mut self, catalogue: &mut Catalogue) {
         self.round.active = false;
+        if self.tell_clock && !self.clock_pending {
+            (self.tell_clock, self.told_clock) = (false, true);
+        }
         self.counters.commits += 1;
         self.release_acknowledged();
         self.reclaim(catalogue);
@@ -282,6 +309,9 @@ impl<S: Storage> Ring<S> {
             let clock = self.clock_record();
             let staging = &mut self.staging;
             self.clock_pending = put(&clock, |bytes| staging.put(kind::CLOCK, bytes, None, chunk, next)).is_err();
+            if !self.clock_pending {
+                self.clock_staged = Some(self.staging.end() - 1);
+            }
         }
         for place in 0..self.pending_losses.len() {
             if let Some(loss) = self.pending_losses[place] {
@@ -298,6 +328,18 @@ impl<S: Storage> Ring<S> {
                 }
             }
         }
+        let wall_ms = self.unix_ms(self.now.0);
+        for remote in &mut self.remotes {
+            if remote.sent != remote.sent_persisted
+                && let Some(sent) = remote.sent_record(wall_ms)
+            {
+                let staging = &mut self.staging;
+                if put(&sent, |bytes| staging.put(kind::SENT, bytes, None, chunk, next)).is_ok() {
+                    remote.sent_persisted = remote.sent;
+                }
+            }
+        }
+        self.keep_sent = false;
         if self.remotes.len() > 1 {
             for remote in &mut self.remotes {
                 if remote.acknowledged > remote.persisted {
@@ -486,6 +528,7 @@ impl<S: Storage> Ring<S> {
         let bytes = blocks.block_mut(serial);
         header.emit(bytes, block_seed(&self.flash.uuid, head.slot));
         self.counters.blocks_written += 1;
+        self.clean = block.flags & flag::CLEAN != 0;
         self.payload_bytes_written += u64::from(block.used);
         self.flash.storage.write(at, bytes).is_ok()
     }
@@ -521,6 +564,7 @@ impl<S: Storage> Ring<S> {
             // Nothing of it is safe: the slot holds no segment.
             self.slots.set(head.slot, Slot::default());
         }
+        self.clock_pending |= core::mem::take(&mut self.clock_in_control);
         self.round.staged = 0;
         self.round.attempts = 0;
         self.round.phase = Phase::Between;
@@ -576,7 +620,21 @@ impl<S: Storage> Ring<S> {
             last_ms: wall(self.staging.time_of(FrameNo(to.0.saturating_sub(1)))),
         };
         if frames > 0 {
-            self.lose(reason, from.0, to.0.saturating_sub(1), &loss);
+            let held_to = self.held_to();
+            let mut held = Loss::default();
+            for serial in first..end {
+                let Some(block) = self.staging.get(serial).filter(|block| block.frames > 0) else {
+                    continue;
+                };
+                let reached = held_to.0.saturating_sub(block.first_frame.0).min(block.frames.into());
+                held.frames += reached;
+                held.samples += u64::from(block.samples) * reached / u64::from(block.frames);
+            }
+            (held.first_ms, held.last_ms) = (loss.first_ms, loss.last_ms);
+            let mut rest = loss;
+            rest.frames -= held.frames.min(frames);
+            rest.samples -= held.samples.min(samples);
+            self.give_up(reason, from, to.max(from), &held, &rest);
             self.write_off(from, to);
         }
         if end == self.staging.end() {

@@ -5,14 +5,14 @@
 //!
 //! The blocks are a small [`Staging`](super::staging::Staging) of their own, sized by mount so that the longest text fits.
 
-use super::Ring;
 use super::commit::{Head, Opening, put};
 use super::counters::Loss;
 use super::dictionary::{DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
-use super::record::{Ack, SegmentHeader, SliceSink, Target, kind};
+use super::record::{Ack, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
 use super::slots::{Slot, State};
 use super::storage::Storage;
+use super::{Remote, Ring};
 use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
 use crate::sample::{SeriesRef, TargetRef};
@@ -28,13 +28,14 @@ impl<S: Storage> Ring<S> {
         let defines = staged_left && self.undefined(catalogue, 0).is_some();
         let first = self.staging.first_frame().unwrap_or(self.next);
         let time = self.staging.time_of(first).unwrap_or(self.now.0);
-        if head.opening == Opening::First {
-            self.put_segment_header(&head, first);
-        }
+        let told = (head.opening == Opening::First).then(|| self.put_segment_header(&head, first));
         let alone = defines || !staged_left;
         if head.opening == Opening::First || (head.opening != Opening::No && alone) {
             let start = self.start(first, time);
             self.put_control(kind::START, &start);
+        }
+        if let Some(told) = told {
+            self.put_carried(&told);
         }
         if head.opening == Opening::First || self.round.control_due {
             for place in 0..self.remotes.len() {
@@ -45,7 +46,9 @@ impl<S: Storage> Ring<S> {
                     frame_no: remote.acknowledged.0,
                 };
                 self.put_control(kind::ACK, &ack);
+                self.put_sent(place);
             }
+            self.keep_sent = false;
         }
         if self.round.control_due {
             self.put_notes();
@@ -55,12 +58,24 @@ impl<S: Storage> Ring<S> {
         staged_left && self.degraded_since.is_none() && self.put_definitions(catalogue)
     }
 
+    fn put_sent(&mut self, place: usize) {
+        let wall_ms = self.unix_ms(self.now.0);
+        let Some(remote) = self.remotes.get_mut(place) else {
+            return;
+        };
+        if let Some(sent) = remote.sent_record(wall_ms) {
+            remote.sent_persisted = remote.sent;
+            self.put_control(kind::SENT, &sent);
+        }
+    }
+
     /// CLOCK and DROP when no frames are written.
     fn put_notes(&mut self) {
         if self.clock_pending {
             let clock = self.clock_record();
             self.put_control(kind::CLOCK, &clock);
             self.clock_pending = false;
+            self.clock_in_control = true;
         }
         for place in 0..self.pending_losses.len() {
             if let Some(loss) = self.pending_losses[place].take() {
@@ -69,7 +84,8 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn put_segment_header(&mut self, head: &Head, first: FrameNo) {
+    /// Gives the losses that the header tells.
+    fn put_segment_header(&mut self, head: &Head, first: FrameNo) -> [Loss; Loss::IN_HEADER] {
         let geometry = self.flash.geometry;
         let prior = self.prior(first);
         let wall_ms = self.unix_ms(self.now.0).unwrap_or(0);
@@ -84,7 +100,8 @@ impl<S: Storage> Ring<S> {
         };
         self.slots.set(head.slot, info);
         let (tail_seq, _) = self.slots.in_use(self.min_ack(), self.flash_next);
-        let header = SegmentHeader {
+        let ledger = self.ledger();
+        let mut header = SegmentHeader {
             major: MAJOR,
             minor: MINOR,
             uuid: self.flash.uuid,
@@ -95,26 +112,56 @@ impl<S: Storage> Ring<S> {
             slot: head.slot,
             tail_seq,
             frame_no: first.0,
-            dropped_samples: self
-                .ledger()
-                .iter()
-                .fold(0, |sum, loss| sum.saturating_add(loss.samples)),
+            dropped_samples: ledger.iter().fold(0, |sum, loss| sum.saturating_add(loss.samples)),
             dropped_segments: self.counters.dropped_segments,
             config_crc: self.config.config_crc,
             codec: self.config.codec as u8,
             ack: self.min_ack().0,
             prior: prior.0,
-            tail_frame: self.lapped_to.max(self.min_ack()).0,
+            tail_frame: self
+                .first_held()
+                .map_or(self.lapped_to, |held| held.min(self.lapped_to))
+                .max(self.min_ack())
+                .0,
             counted_frame: self.missing_to.0,
             frames: self.flash_frames,
             samples: self.flash_samples,
             wall_ms,
             max_series: self.config.max_series as u32,
-            losses: self.ledger(),
+            losses: [Loss::default(); Loss::IN_HEADER],
         };
-        // The header has the rest of the ledger.
+        header.losses.copy_from_slice(&ledger[..Loss::IN_HEADER]);
+        // The header must end within its block: what has no room goes behind it.
+        let mut bytes = [0; MAX_CONTROL_BYTES];
+        let room = geometry.payload_bytes().saturating_sub(4);
+        for place in (0..Loss::IN_HEADER).rev() {
+            if postcard::to_slice(&header, &mut bytes).is_ok_and(|bytes| bytes.len() <= room) {
+                break;
+            }
+            header.losses[place] = Loss::default();
+        }
+        // Header and these records have all of the ledger.
         self.pending_losses = [None; Loss::REASONS];
         self.put_control(kind::SEGMENT, &header);
+        header.losses
+    }
+
+    /// DROP records for the totals that are not `told` by the segment header.
+    fn put_carried(&mut self, told: &[Loss; Loss::IN_HEADER]) {
+        for (place, loss) in self.ledger().iter().enumerate() {
+            if told.get(place) != Some(loss) && *loss != Loss::default() {
+                let drop = Drop {
+                    first_frame: 0,
+                    last_frame: 0,
+                    samples: loss.samples,
+                    reason: place as u8,
+                    frames: loss.frames,
+                    first_ms: loss.first_ms,
+                    last_ms: loss.last_ms,
+                };
+                self.put_control(kind::DROP, &drop);
+            }
+        }
     }
 
     /// The losses without those in DROP records that will stand behind the header.
@@ -268,6 +315,27 @@ impl<S: Storage> Ring<S> {
         (count, len)
     }
 }
+
+impl Remote {
+    /// What the next SENT record says.
+    /// `wall_ms`: the time now. While what was sent lies ahead of it, frames are sent with times held back, 1 ms apart: room for these
+    /// is left, as they come without being told.
+    pub(crate) fn sent_record(&self, wall_ms: Option<i64>) -> Option<Sent> {
+        let sent = self.sent?;
+        let ahead = wall_ms.map_or(0, |wall_ms| sent.unix_ms.saturating_sub(wall_ms)).max(0);
+        Some(Sent {
+            remote: self.config.id,
+            sent_ms: sent
+                .unix_ms
+                .saturating_add(ahead / HELD_BACK_STEP_MS + i64::from(ahead > 0)),
+            boot: sent.boot,
+            offset_ms: sent.offset_ms,
+        })
+    }
+}
+
+/// Milliseconds between two scrapes of a target, at least, for the room left to held back times.
+const HELD_BACK_STEP_MS: i64 = 64;
 
 /// Bytes of a DICT record around its entries, at most.
 const DICT_OVERHEAD: usize = 1 + 5 + 1 + 3 + 3 + 1 + 5;

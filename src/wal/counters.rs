@@ -1,7 +1,7 @@
 //! What the ring has done and what it has lost, by reason.
 //!
 //! Losses are totals since the ring was formatted: they ride in every segment header, and DROP records carry what
-//! came after it, so they survive a restart. A loss whose commit was cut by a loss of power is found again where the
+//! came after it (or found no place in it), so they survive a restart. A loss whose commit was cut by a loss of power is found again where the
 //! samples are missing, or, at worst, not counted. Everything else counts since the mount.
 
 use serde::{Deserialize, Serialize};
@@ -15,24 +15,34 @@ pub enum Reason {
     /// Blocks could not be read any more. Samples are estimated.
     Damaged = 1,
     /// A receiver refused them for good; counted by the sender through [`super::Ring::record_loss`].
-    Unsendable = 2,
+    Rejected = 2,
     /// The medium did not take them.
     WriteError = 3,
     /// A scrape larger than a record may be, or than this configuration can read.
     TooBig = 4,
     /// The ring was full and is told to stop (`stop`).
     Stopped = 5,
+    /// Older than `max_sample_age` when their turn came; counted by the sender.
+    TooOld = 6,
+    /// They have no time they could be sent with: that of their boot was never known and the policy is to drop them, or the clock
+    /// was set back beyond what was sent. Counted by the sender.
+    Clock = 7,
+    /// In memory when the process or the power went. Estimated from above by the next mount.
+    Crash = 8,
 }
 
 impl Reason {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::Lapped,
         Self::Damaged,
-        Self::Unsendable,
+        Self::Rejected,
         Self::WriteError,
         Self::TooBig,
         Self::Stopped,
+        Self::TooOld,
+        Self::Clock,
+        Self::Crash,
     ];
 
     /// The word used in metrics.
@@ -41,10 +51,13 @@ impl Reason {
         match self {
             Self::Lapped => "lapped",
             Self::Damaged => "damaged",
-            Self::Unsendable => "unsendable",
+            Self::Rejected => "rejected",
             Self::WriteError => "write_error",
             Self::TooBig => "too_big",
             Self::Stopped => "stopped",
+            Self::TooOld => "too_old",
+            Self::Clock => "clock",
+            Self::Crash => "crash",
         }
     }
 }
@@ -63,8 +76,11 @@ pub struct Loss {
 }
 
 impl Loss {
-    /// Reasons that a segment header has room for; [`Reason`] uses the first six.
-    pub const REASONS: usize = 8;
+    /// Reasons that a segment header has room for; the totals of the others stand in DROP records right behind it.
+    pub const IN_HEADER: usize = 8;
+
+    /// Reasons that are counted; [`Reason`] uses the first nine.
+    pub const REASONS: usize = 10;
 
     /// Adds another loss.
     pub fn add(&mut self, other: &Self) {
@@ -97,6 +113,8 @@ pub struct Counters {
     pub losses: [Loss; Loss::REASONS],
     /// Segments lapped with unacknowledged frames in them, since format.
     pub dropped_segments: u32,
+    /// Frames that the ring gave up to go on, whether or not a sender had them in hand, since the mount.
+    pub frames_lapped: u64,
     /// Frames appended.
     pub frames_appended: u64,
     /// Samples in them.
@@ -136,7 +154,7 @@ impl Counters {
     /// Samples and frames lost for `reason`.
     #[must_use]
     pub fn loss(&self, reason: Reason) -> &Loss {
-        // There are six reasons and eight places.
+        // There are nine reasons and ten places.
         &self.losses[reason as usize]
     }
 }

@@ -350,7 +350,8 @@ impl<S: Storage> Inspector<S> {
                     Event::Finding(_) => *findings += 1,
                     Event::Segment(header) => {
                         headed = true;
-                        *losses = header.losses;
+                        *losses = [Loss::default(); Loss::REASONS];
+                        losses[..Loss::IN_HEADER].copy_from_slice(&header.losses);
                         base = header.ack;
                     }
                     Event::Drop(drop) if headed => {

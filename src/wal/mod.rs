@@ -37,6 +37,7 @@
 //!
 //! Read `FORMAT.md` before editing anything here.
 
+mod anchor;
 mod boots;
 mod commit;
 mod config;
@@ -48,6 +49,7 @@ pub mod format;
 mod frame_coding;
 #[cfg(test)]
 mod golden;
+mod held;
 mod identity;
 pub mod inspect;
 
@@ -72,12 +74,14 @@ pub mod values;
 pub mod wear;
 mod writer;
 
+pub use boots::UnknownBoot;
 pub use config::{
     AppendError, Boot, Commit, CommitError, CommitStep, FormatError, LossReport, MountError, MountReport, RemoteConfig,
     RingConfig, RingStats, WhenFull,
 };
 pub use counters::{Counters, Loss, Reason};
 pub use frame_coding::{FrameInfo, boot_key};
+pub use held::Skipped;
 pub use identity::format;
 pub use mount::check_config;
 pub use reader::RingSource;
@@ -146,6 +150,22 @@ struct Remote {
     acknowledged: FrameNo,
     /// As last written.
     persisted: FrameNo,
+    /// The newest time sent to it.
+    sent: Option<SentUntil>,
+    /// As last written.
+    sent_persisted: Option<SentUntil>,
+    /// As found at mount: later frames must not repeat it.
+    floor: Option<SentUntil>,
+    skipped: Skipped,
+}
+
+/// The newest time that a remote was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SentUntil {
+    unix_ms: i64,
+    /// The boot of that frame, and when it was taken to have begun.
+    boot: u32,
+    offset_ms: i64,
 }
 
 /// Range of frames already counted as lost by the writer.
@@ -169,11 +189,20 @@ pub struct Ring<S: Storage> {
     readers: Vec<Option<Reader>>,
     remotes: heapless::Vec<Remote, MAX_REMOTES>,
     boots: Boots,
+    unknown_boot: UnknownBoot,
     boot: Boot,
     /// Key of this boot.
     boot_key: u32,
     /// A CLOCK record is due.
     clock_pending: bool,
+    /// A CLOCK record is on its way to the medium: in the staged block with this serial, or in a control block.
+    clock_staged: Option<u64>,
+    clock_in_control: bool,
+    /// The time of this boot is to be on flash before boots are anchored to it, or a restart would give them another.
+    tell_clock: bool,
+    told_clock: bool,
+    /// The clock was set back: what was sent before must be kept, or a restart would forget it.
+    keep_sent: bool,
     epoch: u32,
     /// Number of the next frame.
     next: FrameNo,
@@ -186,6 +215,8 @@ pub struct Ring<S: Storage> {
     /// Frames and samples ever written to flash, for the backlog.
     flash_frames: u64,
     flash_samples: u64,
+    /// The last block written says that the ring was closed, or nothing was written.
+    clean: bool,
     /// Minimum acknowledgement as last written.
     persisted_ack: FrameNo,
     /// Frames before it are sent, or counted as lapped.
@@ -195,6 +226,7 @@ pub struct Ring<S: Storage> {
     /// While the medium fails, no segment is given up before this.
     lap_after: Instant,
     written_off: WrittenOff,
+    held: heapless::Vec<held::Held, { held::MAX_HELD }>,
     /// Series used by staged frames whose definition is not in the open segment.
     needed: Bits,
     /// Bytes their definitions may take.
@@ -253,7 +285,35 @@ impl<S: Storage> Ring<S> {
         if let Some(remote) = self.remotes.get_mut(remote) {
             remote.acknowledged = remote.acknowledged.max(next.min(limit));
         }
+        self.release_held();
         self.release_acknowledged();
+    }
+
+    /// Whether remote `remote` does not hold the tail while others do.
+    #[must_use]
+    pub fn is_best_effort(&self, remote: usize) -> bool {
+        self.remotes.get(remote).is_some_and(|remote| remote.config.best_effort)
+            && self.remotes.iter().any(|remote| !remote.config.best_effort)
+    }
+
+    /// Remote `remote` was sent `boot`'s frame of time `unix_ms`, and everything before it.
+    pub fn sent(&mut self, remote: usize, boot: u32, unix_ms: i64, offset_ms: i64) {
+        if let Some(remote) = self.remotes.get_mut(remote)
+            && remote.sent.is_none_or(|sent| sent.unix_ms < unix_ms)
+        {
+            remote.sent = Some(SentUntil {
+                unix_ms,
+                boot,
+                offset_ms,
+            });
+        }
+    }
+
+    /// The newest time that was sent to remote `remote` before this mount, as far as the ring knows.
+    #[must_use]
+    pub fn sent_until(&self, remote: usize) -> Option<UnixMillis> {
+        let floor = self.remotes.get(remote)?.floor?;
+        Some(UnixMillis(floor.unix_ms))
     }
 
     /// Frames below this were there at mount and may be at the receiver already.
@@ -283,6 +343,12 @@ impl<S: Storage> Ring<S> {
         let moved = known.is_none_or(|known| known.abs_diff(wall.0) > 250);
         if source == ClockSource::None || !(better || moved) {
             return;
+        }
+        if known.is_some_and(|known| wall.0 < known.saturating_sub(250)) {
+            let sent = self.remotes.iter().filter_map(|remote| remote.sent);
+            self.keep_sent |= sent
+                .max_by_key(|sent| sent.unix_ms)
+                .is_some_and(|sent| sent.unix_ms >= wall.0);
         }
         self.boot.now = boot_time;
         self.boot.wall = Some((wall, source));

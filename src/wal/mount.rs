@@ -69,6 +69,46 @@ struct HeadScan {
     config_crc: Option<u32>,
     acks: heapless::Vec<(u32, FrameNo), { crate::limits::MAX_REMOTES }>,
     unknown: bool,
+    /// Frames of the last boot.
+    pace: Pace,
+    /// Losses in a crash are counted for ends of the ring before this frame.
+    crash_to: FrameNo,
+}
+
+/// How fast a boot scraped.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    boot: u32,
+    frames: u64,
+    samples: u64,
+    first_ms: u64,
+    last_ms: u64,
+}
+
+impl Pace {
+    fn note(&mut self, boot: u32, time_ms: u64, samples: u64) {
+        if self.boot != boot || self.frames == 0 {
+            *self = Self {
+                boot,
+                first_ms: time_ms,
+                last_ms: time_ms,
+                ..Self::default()
+            };
+        }
+        self.frames += 1;
+        self.samples += samples;
+        self.first_ms = self.first_ms.min(time_ms);
+        self.last_ms = self.last_ms.max(time_ms);
+    }
+
+    /// Scrapes and samples of `ms` milliseconds, rounded up; `None`: it cannot be told.
+    fn within(&self, ms: u64) -> Option<(u64, u64)> {
+        let gaps = self.frames.checked_sub(1)?;
+        let span = u128::from(self.last_ms - self.first_ms);
+        let frames = (u128::from(ms) * u128::from(gaps)).checked_div(span)?;
+        let frames = u64::try_from(frames).ok()?.saturating_add(u64::from(ms > 0));
+        Some((frames, frames.saturating_mul(self.samples) / self.frames))
+    }
 }
 
 impl<S: Storage> Ring<S> {
@@ -117,7 +157,11 @@ impl<S: Storage> Ring<S> {
         ring.first_number = ring.next;
         for remote in &mut ring.remotes {
             remote.persisted = remote.acknowledged;
+            remote.floor = remote.sent;
+            remote.sent_persisted = remote.sent;
         }
+        ring.take_bound();
+        ring.clean = report.clean;
         ring.persisted_ack = ring.min_ack();
         report.last_wall_ms = ring.boots.latest_ms;
         if let Some((wall, source)) = boot.wall {
@@ -141,6 +185,10 @@ impl<S: Storage> Ring<S> {
                 config,
                 acknowledged: FrameNo(0),
                 persisted: FrameNo(0),
+                sent: None,
+                sent_persisted: None,
+                floor: None,
+                skipped: super::Skipped::default(),
             })
             .collect();
         let readers: Vec<Option<Reader>> = remotes.iter().map(|_| Some(Reader::new(&config, &geometry))).collect();
@@ -166,10 +214,16 @@ impl<S: Storage> Ring<S> {
             },
             readers,
             remotes,
-            boots: Boots::default(),
+            boots: Boots::new(boot_key(&boot.id)),
+            unknown_boot: super::UnknownBoot::Hold,
             boot,
             boot_key: boot_key(&boot.id),
             clock_pending: false,
+            clock_staged: None,
+            clock_in_control: false,
+            tell_clock: false,
+            told_clock: false,
+            keep_sent: false,
             epoch: 1,
             next: FrameNo(0),
             found_next: FrameNo(0),
@@ -177,11 +231,13 @@ impl<S: Storage> Ring<S> {
             flash_next: FrameNo(0),
             flash_frames: 0,
             flash_samples: 0,
+            clean: true,
             persisted_ack: FrameNo(0),
             lapped_to: FrameNo(0),
             missing_to: FrameNo(0),
             lap_after: Instant(0),
             written_off: WrittenOff::new(),
+            held: heapless::Vec::new(),
             needed: Bits::new(config.max_series),
             needed_bytes: 0,
             dictionary_bytes: (0, 0),
@@ -250,6 +306,20 @@ impl<S: Storage> Ring<S> {
         newest
     }
 
+    /// No boot began before the largest wall time there is word of.
+    fn take_bound(&mut self) {
+        let sent = self.remotes.iter().filter_map(|remote| remote.sent);
+        self.boots.bound_ms = sent.map(|sent| sent.unix_ms).fold(self.boots.latest_ms, i64::max);
+        let own = self
+            .remotes
+            .iter()
+            .filter_map(|remote| remote.sent)
+            .find(|sent| sent.boot == self.boot_key);
+        if let Some(own) = own {
+            self.boots.guess(own.offset_ms);
+        }
+    }
+
     /// What the first blocks of a slot say. Of a headless slot only the sequence number is known.
     fn probe(&mut self, slot: u32) -> (State, Option<SegmentHeader>) {
         let first = self.flash.geometry.first_block();
@@ -311,7 +381,8 @@ impl<S: Storage> Ring<S> {
             .map(|slot| self.slots.get(slot).seq)
             .max()
             .unwrap_or(0);
-        self.counters.losses = newest.losses;
+        // The rest stands in DROP records behind the header.
+        self.counters.losses[..Loss::IN_HEADER].copy_from_slice(&newest.losses);
         self.counters.dropped_segments = newest.dropped_segments;
         self.lapped_to = FrameNo(newest.tail_frame);
         self.missing_to = FrameNo(newest.counted_frame);
@@ -366,6 +437,9 @@ impl<S: Storage> Ring<S> {
         report.head_frames = scan.frames;
         self.take_acks(&scan, ack);
         self.missing_to = self.missing_to.min(self.next);
+        if !report.clean {
+            self.count_crash(&scan);
+        }
         let kept = usable && !scan.dictionary.broken && scan.config_crc == Some(self.config.config_crc);
         if !kept {
             catalogue.clear();
@@ -393,6 +467,41 @@ impl<S: Storage> Ring<S> {
         }
     }
 
+    /// The process that wrote last did not close the ring, and left frames that are not acknowledged: what it scraped after its last
+    /// commit was in memory, and is gone. How much is not known, but at most what its pace makes of the commit interval, or of the
+    /// time since if this is the same boot. While the uplink worked nothing tells: what was lost then was scraped since the last
+    /// answer.
+    fn count_crash(&mut self, scan: &HeadScan) {
+        if self.min_ack() >= self.next || self.next < scan.crash_to {
+            return;
+        }
+        let (pace, boot) = (&scan.pace, self.boot);
+        let since = boot.now.0.saturating_sub(pace.last_ms);
+        let window = if pace.boot == self.boot_key {
+            self.config.commit_interval_ms.min(since)
+        } else {
+            self.config.commit_interval_ms
+        };
+        let Some((frames, samples)) = pace.within(window) else {
+            return;
+        };
+        if frames == 0 {
+            return;
+        }
+        let first_ms = self.boots.unix_ms(pace.boot, pace.last_ms).unwrap_or(0);
+        let last_ms = match first_ms {
+            0 => 0,
+            first => first.saturating_add_unsigned(window),
+        };
+        let loss = Loss {
+            frames,
+            samples,
+            first_ms,
+            last_ms,
+        };
+        self.lose(Reason::Crash, self.next.0, self.next.0, &loss);
+    }
+
     fn take_acks(&mut self, scan: &HeadScan, ack: Option<u32>) {
         // Headers carry the low half; the newest segment header had all of it.
         let base = self.remotes.first().map_or(0, |remote| remote.acknowledged.0);
@@ -417,6 +526,8 @@ impl<S: Storage> Ring<S> {
             config_crc: None,
             acks: heapless::Vec::new(),
             unknown: false,
+            pace: Pace::default(),
+            crash_to: FrameNo(0),
         };
         let mut tally = Tally::default();
         if !readable {
@@ -474,7 +585,8 @@ impl<S: Storage> Ring<S> {
             }
             kind::FRAME => {
                 if let Ok(frame) = tally.frame(bytes) {
-                    self.boots.note_ended(frame.boot, frame.time_ms);
+                    scan.pace
+                        .note(frame.boot, frame.time_ms, frame.samples.unwrap_or(0).into());
                     if frame.number >= scan.next {
                         scan.frames += 1;
                         scan.samples += u64::from(frame.samples.unwrap_or(0));
@@ -498,6 +610,17 @@ impl<S: Storage> Ring<S> {
                     }
                 }
             }
+            kind::SENT => {
+                if let Ok(sent) = record::parse::<record::Sent>(bytes)
+                    && let Some(remote) = self.remotes.iter_mut().find(|remote| remote.config.id == sent.remote)
+                {
+                    remote.sent = Some(super::SentUntil {
+                        unix_ms: sent.sent_ms,
+                        boot: sent.boot,
+                        offset_ms: sent.offset_ms,
+                    });
+                }
+            }
             kind::DROP => {
                 if let Ok(drop) = record::parse::<record::Drop>(bytes) {
                     let loss = Loss {
@@ -508,6 +631,9 @@ impl<S: Storage> Ring<S> {
                     };
                     if let Some(total) = self.counters.losses.get_mut(usize::from(drop.reason)) {
                         total.add(&loss);
+                    }
+                    if drop.reason == Reason::Crash as u8 {
+                        scan.crash_to = scan.crash_to.max(FrameNo(drop.last_frame.saturating_add(1)));
                     }
                     if drop.reason == Reason::Damaged as u8 {
                         self.missing_to = self.missing_to.max(FrameNo(drop.last_frame.saturating_add(1)));
@@ -598,7 +724,7 @@ const BLANK: SegmentHeader = SegmentHeader {
         samples: 0,
         first_ms: 0,
         last_ms: 0,
-    }; Loss::REASONS],
+    }; Loss::IN_HEADER],
 };
 
 fn check<S: Storage>(identity: &Identity, storage: &S, config: &RingConfig) -> Result<(), MountError> {

@@ -57,6 +57,8 @@ pub(crate) struct Reader {
     in_staging: bool,
     /// First frame given out since the last boundary.
     delivered: Option<FrameNo>,
+    /// Place of its remote.
+    remote: usize,
 }
 
 /// What a look at flash or staging gave.
@@ -84,7 +86,13 @@ impl Reader {
             anew: false,
             in_staging: false,
             delivered: None,
+            remote: 0,
         }
+    }
+
+    /// Next frame wanted.
+    pub(crate) fn position(&self) -> FrameNo {
+        self.position
     }
 
     /// First frame whose series the sender may still name through the writer's catalogue.
@@ -157,6 +165,7 @@ impl<S: Storage> FrameSource for RingSource<'_, S> {
                 reader.expected = at;
                 reader.tried = None;
                 reader.segment = None;
+                self.ring.lose_held(self.remote, at);
             }
         }
     }
@@ -171,8 +180,10 @@ impl<S: Storage> FrameSource for RingSource<'_, S> {
 
 impl<S: Storage> Ring<S> {
     fn read_next(&mut self, reader: &mut Reader, remote: usize, frame: &mut Frame) -> Next {
+        reader.remote = remote;
         let floor = self.acknowledged(remote).max(self.lapped_to.min(self.next));
         if reader.position < floor {
+            self.skip(remote, reader.position.max(self.acknowledged(remote)), floor);
             reader.position = floor;
             reader.expected = floor;
             reader.tried = None;
@@ -213,13 +224,8 @@ impl<S: Storage> Ring<S> {
 
     fn deliver(&mut self, reader: &mut Reader, frame: &mut Frame) {
         let boot = reader.decoder.boot();
-        frame.unix_ms = self.boots.unix_ms(boot, frame.time_ms);
-        if frame.unix_ms.is_none() && boot != self.boot_key {
-            frame.unix_ms = self.boots.anchored_ms(boot, frame.time_ms, self.boot_key);
-            if frame.unix_ms.is_some() {
-                self.counters.frames_anchored += 1;
-            }
-        }
+        self.skip(reader.remote, reader.expected, frame.number);
+        self.stamp(frame, boot, reader.segment, reader.remote);
         self.counters.frames_without_extras += u64::from(reader.decoder.left_out());
         reader.position = FrameNo(frame.number.0 + 1);
         reader.expected = reader.position;

@@ -33,6 +33,8 @@ pub mod kind {
     pub const DROP: u8 = 0x87;
     /// Acknowledgement of one remote.
     pub const ACK: u8 = 0x89;
+    /// Newest time sent to one remote.
+    pub const SENT: u8 = 0x8c;
 }
 
 /// Most bytes of a control record's payload: SEGHDR with every field at its longest is below 450.
@@ -95,7 +97,7 @@ pub struct SegmentHeader {
     pub samples: u64,
     pub wall_ms: i64,
     pub max_series: u32,
-    pub losses: [Loss; Loss::REASONS],
+    pub losses: [Loss; Loss::IN_HEADER],
 }
 
 /// START: where time, numbering and codec state begin.
@@ -151,6 +153,16 @@ pub struct Drop {
 pub struct Ack {
     pub remote: u32,
     pub frame_no: u64,
+}
+
+/// SENT: the newest frame time that a remote was sent, its boot, and when that boot was taken to have begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Sent {
+    pub remote: u32,
+    pub sent_ms: i64,
+    pub boot: u32,
+    pub offset_ms: i64,
 }
 
 /// A record's payload is not what its type says.
@@ -812,7 +824,7 @@ mod tests {
                 samples: u64::MAX,
                 first_ms: i64::MIN,
                 last_ms: i64::MIN,
-            }; Loss::REASONS],
+            }; Loss::IN_HEADER],
         };
         let mut buffer = [0; MAX_CONTROL_BYTES];
         let mut out = Bounded::with_capacity(MAX_CONTROL_BYTES);

@@ -138,7 +138,8 @@ impl<S: Storage> Ring<S> {
         });
         let from = self.min_ack().max(self.lapped_to);
         let counted = self.missing_to.0;
-        let mut loss = Loss::default();
+        let held_to = self.held_to();
+        let (mut loss, mut held) = (Loss::default(), Loss::default());
         let (mut expected, mut missing) = (from.max(info.first_frame), 0);
         let average = self.samples_per_frame();
         let spare = &mut self.spare;
@@ -175,7 +176,8 @@ impl<S: Storage> Ring<S> {
                         && frame.number >= expected
                     {
                         let samples = frame.samples.map_or(average, u64::from);
-                        loss.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
+                        let to = if frame.number < held_to { &mut held } else { &mut loss };
+                        to.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
                         expected = FrameNo(frame.number.0 + 1);
                     }
                 }
@@ -198,8 +200,8 @@ impl<S: Storage> Ring<S> {
         missing += without_left_out(end_prior.0.saturating_sub(expected.0.max(counted)));
         loss.frames = loss.frames.saturating_add(missing);
         loss.samples = loss.samples.saturating_add(missing.saturating_mul(average));
-        if loss.frames > 0 {
-            self.lose(Reason::Lapped, from.0, end.0.saturating_sub(1), &loss);
+        if loss.frames.saturating_add(held.frames) > 0 {
+            self.give_up(Reason::Lapped, from, end.max(from), &held, &loss);
             self.counters.dropped_segments = self.counters.dropped_segments.saturating_add(1);
         }
         self.lapped_to = self.lapped_to.max(end);

@@ -33,6 +33,9 @@ pub(crate) struct Chunk {
     frame_bytes: usize,
 }
 
+/// Bytes that segment header, START, acknowledgements and ledger take, at most.
+const HEAD_BYTES: usize = 640;
+
 /// A frame in encoded form, waiting for its place.
 #[derive(Clone, Copy, Debug)]
 struct Encoded {
@@ -93,6 +96,9 @@ impl<S: Storage> Ring<S> {
         if let Some(since) = self.degraded_since {
             return (!self.staging.is_empty()).then(|| (since + DEGRADED_PAUSE_MS, Commit::All));
         }
+        if self.keep_sent || self.tell_clock {
+            return Some((now, Commit::Acknowledgement));
+        }
         let ack = self.min_ack();
         let aged = self
             .staging
@@ -143,6 +149,11 @@ impl<S: Storage> Ring<S> {
     /// Forgets staged blocks; a chunk that is gone takes no more frames.
     pub(crate) fn drop_staged(&mut self, blocks: usize) {
         self.staging.drop_front(blocks);
+        if self.clock_staged.is_some_and(|at| at < self.staging.first()) {
+            // It left with its block, unwritten.
+            self.clock_staged = None;
+            self.clock_pending = true;
+        }
         self.forget_staged_losses();
         if self.staging.is_empty() {
             self.chunk.open = false;
@@ -364,8 +375,10 @@ impl<S: Storage> Ring<S> {
         } else {
             self.needed_bytes + self.target_bytes(catalogue)
         };
-        // One block for headers and control records, one because the last control block is padded.
-        let blocks = staged + growth + definitions.div_ceil(self.flash.geometry.payload_bytes()) + 2;
+        let payload = self.flash.geometry.payload_bytes();
+        // Headers and control records, and one block because the last control block is padded.
+        let heads = if whole { HEAD_BYTES.div_ceil(payload) } else { 1 };
+        let blocks = staged + growth + definitions.div_ceil(payload) + heads + 1;
         blocks <= left as usize
     }
 

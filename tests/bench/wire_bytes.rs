@@ -166,6 +166,7 @@ fn measure(capture: &Capture, protocol: Protocol, layout: Layout, frames: usize,
         end: None,
         oldest: None,
         unknown_time: UnknownTime::Hold,
+        latest: None,
     };
     let mut batch = Batch::new(limits, 1);
     let mut frame = Frame::with_capacity(5000);

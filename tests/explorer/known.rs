@@ -1,7 +1,7 @@
 //! What a run knows of itself: the truth against which an image cut from it is held.
 
 use super::device::Device;
-use tidegate::wal::{Counters, Loss, Reason, Ring};
+use tidegate::wal::{Counters, Loss, Ring};
 
 /// A frame that was appended.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +47,12 @@ impl Known {
 
     /// A mount has counted so far.
     pub fn mounted(&mut self, counters: &Counters) {
-        self.lapped_seen = counters.loss(Reason::Lapped).frames;
+        self.lapped_seen = counters.frames_lapped;
     }
 
     /// Marks what the ring says it has lapped since: the oldest.
     pub fn settle(&mut self, ring: &Ring<Device>) {
-        let lapped = ring.counters().loss(Reason::Lapped).frames;
+        let lapped = ring.counters().frames_lapped;
         let mut fresh = lapped - self.lapped_seen;
         self.lapped_seen = lapped;
         let from = ring.min_ack().0;

@@ -128,7 +128,7 @@ impl Explorer {
     fn report_loss(&mut self, live: &mut Live) {
         let number = tidegate::frame::FrameNo(live.known.durable_end());
         live.ring.record_loss(&LossReport {
-            reason: Reason::Unsendable,
+            reason: Reason::Rejected,
             first: number,
             last: number,
             frames: 1,

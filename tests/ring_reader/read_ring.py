@@ -578,7 +578,7 @@ def records(blocks):
 
 # --- records (section 3) ------------------------------------------------------------------------------------------------------
 
-REASONS = ("lapped", "damaged", "unsendable", "write_error", "too_big", "stopped", "6", "7")
+REASONS = ("lapped", "damaged", "rejected", "write_error", "too_big", "stopped", "6", "7")
 
 
 def segment_header(source):

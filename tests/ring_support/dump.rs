@@ -141,7 +141,7 @@ pub fn dump(image: &Image, compress: fn() -> Option<Box<dyn Compress>>) -> Strin
     let reasons = [
         "lapped",
         "damaged",
-        "unsendable",
+        "rejected",
         "write_error",
         "too_big",
         "stopped",

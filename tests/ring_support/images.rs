@@ -222,7 +222,7 @@ fn remotes(compress: Compressor) -> Image {
             }
             if frame % 50 == 30 {
                 let loss = tidegate::wal::LossReport {
-                    reason: tidegate::wal::Reason::Unsendable,
+                    reason: tidegate::wal::Reason::Rejected,
                     first: FrameNo(next.saturating_sub(9)),
                     last: FrameNo(next.saturating_sub(7)),
                     frames: 1,

@@ -280,7 +280,10 @@ pub fn read_all(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize, from
         match source.next(&mut frame).expect("the ring counts, it does not fail") {
             Next::Frame => all.push(tell(&frame, source.catalogue())),
             Next::Boundary => {}
-            Next::End => return all,
+            Next::End => break,
         }
     }
+    // Nothing is in hand: what the ring gives up now is lost.
+    source.seek(from);
+    all
 }

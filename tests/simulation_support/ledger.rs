@@ -67,6 +67,12 @@ pub struct Ledger {
     pub cuts: Vec<Cut>,
     /// Per boot: offsets that the agent was told.
     pub offsets: Vec<Vec<i64>>,
+    /// Per boot: true wall time at which it began.
+    pub begun: Vec<i64>,
+    /// Boots may learn the time late.
+    pub late_clock: bool,
+    /// Boots without a time get one before they know (`anchor`): earlier than the truth.
+    pub guessed: bool,
     values: HashMap<u64, (usize, usize)>,
 }
 
@@ -90,6 +96,7 @@ impl Ledger {
         let times = self.times(account);
         let mut arrived: Vec<Vec<u32>> = self.frames.iter().map(|frame| vec![0; frame.items.len()]).collect();
         let mut newest: HashMap<&str, i64> = HashMap::new();
+        let mut first_time: HashMap<(usize, usize), i64> = HashMap::new();
         let mut verdict = Verdict::default();
         for sent in &account.stored {
             let (frame, place) = self.identify(sent, &times);
@@ -97,7 +104,12 @@ impl Ledger {
             let count = &mut arrived[frame][place];
             *count += 1;
             let newest = newest.entry(&sent.series).or_insert(i64::MIN);
+            let first = first_time.entry((frame, place)).or_insert(sent.unix_ms);
             if *count > 1 {
+                assert!(
+                    *first == sent.unix_ms || may_regress || self.moved(frame),
+                    "twice, at {first} and {sent:?}"
+                );
                 verdict.repeated += 1;
             } else {
                 verdict.delivered += 1;
@@ -116,6 +128,12 @@ impl Ledger {
             self.settle(told, number, &arrived[number], &refused, &mut verdict);
         }
         verdict
+    }
+
+    /// Whether a frame may be sent again with another time: its clock was corrected in between.
+    fn moved(&self, frame: usize) -> bool {
+        let offsets = &self.offsets[self.frames[frame].boot];
+        offsets.len() > 1 || (0..self.offsets.len()).any(|boot| self.offsets[boot].len() > 1)
     }
 
     fn settle(
@@ -196,15 +214,52 @@ impl Ledger {
             .iter()
             .any(|item| item.explicit == Some(sent.unix_ms) && item.series == *sent.series);
         let offsets = &self.offsets[told.boot];
-        let stepped = offsets.windows(2).any(|pair| pair[1] < pair[0]);
+        // A clock that was ahead before has times held back.
+        let ahead = |boot: usize| self.offsets[boot].iter().any(|offset| *offset > self.begun[boot]);
+        let stepped = (0..=told.boot).any(ahead) || offsets.windows(2).any(|pair| pair[1] < pair[0]);
         let exact = offsets
             .iter()
             .any(|offset| told.time_ms as i64 + offset == sent.unix_ms);
+        // What was learnt in the last commit interval before the power went may not be on flash.
+        let untold = self.late_clock && !exact && told.boot + 1 < self.offsets.len();
+        if (offsets.is_empty() || untold) && !dated {
+            return self.check_anchored(told, sent);
+        }
         assert!(
-            dated || exact || stepped || may_regress,
+            dated || exact || stepped || may_regress || self.guessed,
             "{sent:?} of a scrape at {} of boot {}, offsets {offsets:?}",
             told.time_ms,
             told.boot
+        );
+    }
+}
+
+impl Ledger {
+    /// The scrapes that arrived, by their durations, with the times they arrived with.
+    pub fn arrived(&self, stored: &[Sent]) -> Vec<(&Told, i64)> {
+        let durations = stored
+            .iter()
+            .filter(|sent| sent.series.starts_with("__name__=scrape_duration_seconds;"));
+        durations
+            .filter_map(|sent| Some((&self.frames[self.values.get(&sent.bits)?.0], sent.unix_ms)))
+            .collect()
+    }
+
+    /// Not before its time, and before the next boot that knew the time began.
+    fn check_anchored(&self, told: &Told, sent: &Sent) {
+        let wrong = |boot: usize| self.offsets[boot].iter().any(|offset| *offset != self.begun[boot]);
+        if (0..self.offsets.len()).any(wrong) || self.guessed {
+            return;
+        }
+        let earliest = self.begun[told.boot] + told.time_ms as i64 - 1;
+        let later = told.boot + 1..self.offsets.len();
+        let next = later.clone().find(|&boot| !self.offsets[boot].is_empty());
+        let latest = next.map_or(i64::MAX, |boot| self.begun[boot]);
+        assert!(
+            (earliest..latest).contains(&sent.unix_ms),
+            "{sent:?} of boot {} at {}: true time {earliest}, next known boot began {latest}",
+            told.boot,
+            told.time_ms
         );
     }
 }

@@ -17,15 +17,23 @@ impl World {
         let mut ram = ram.crash(&fates, self.random.u64(..));
         mend(&mut ram);
         self.now += off_ms.max(1);
+        self.leave_untold();
         self.clock_error_ms = self.setup.clock_at_boot.then_some(0);
+        self.may_regress |= self.clock_error_ms.is_some() && self.clock_error_ms < self.untold_error_ms;
         self.boot();
         self.restart(ram);
+    }
+
+    /// What was sent up to now may be nowhere on flash: a clock that is farther behind later may repeat it.
+    fn leave_untold(&mut self) {
+        self.untold_error_ms = self.untold_error_ms.max(self.clock_error_ms);
     }
 
     /// The process is killed and started again; the machine stays up.
     pub fn kill(&mut self, off_ms: u64) {
         self.interrupt();
         let ram = self.end_process();
+        self.leave_untold();
         // The system writes what the process gave it.
         let mut ram = ram.crash(&vec![Fate::Whole; ram.pending()], 1);
         mend(&mut ram);
@@ -76,7 +84,6 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, ram: Ram) {
-        self.may_regress |= self.stepped_back;
         self.start(ram);
     }
 
@@ -104,7 +111,7 @@ impl World {
 
     /// The machine's clock is off by `error_ms` from now on, and the agent hears of it.
     pub fn set_clock(&mut self, error_ms: i64) {
-        self.stepped_back |= self.clock_error_ms.is_some_and(|before| error_ms < before);
+        self.may_regress |= self.untold_error_ms.is_some_and(|untold| error_ms < untold);
         self.clock_error_ms = Some(error_ms);
         let now = self.instant();
         let wall = self.clock_says().expect("just set");
@@ -194,7 +201,7 @@ impl World {
             if self.receivers[remote].poison.is_none() && !self.may_regress {
                 assert_eq!(verdict.refused, 0, "a receiver's doubts cost samples: {context}");
             }
-            let dropped = counts.too_old + counts.clock_unknown + counts.too_large;
+            let dropped = counts.too_old + counts.clock + counts.too_large;
             if dropped == 0 && !config.best_effort {
                 assert!(verdict.lost_frames <= frames, "lost and not counted: {context}");
                 assert!(verdict.lost_samples <= samples, "lost and not counted: {context}");
@@ -215,4 +222,37 @@ impl World {
 fn mend(ram: &mut Ram) {
     ram.fail_from = u64::MAX;
     ram.fail_to = u64::MAX;
+}
+
+impl World {
+    /// Every sample of boot `boot` that arrived has its true time.
+    pub fn exact(&self, remote: usize, boot: usize) {
+        let mut seen = 0;
+        for (frame, sent) in self.ledger.arrived(&self.receivers[remote].stored) {
+            if frame.boot == boot {
+                assert_eq!(sent, self.ledger.begun[boot] + frame.time_ms as i64);
+                seen += 1;
+            }
+        }
+        assert!(seen > 100, "{seen} frames of boot {boot}");
+    }
+
+    /// The scrapes of boot `boot` that arrived keep their distances: one offset holds for all.
+    pub fn evenly(&self, remote: usize, boot: usize, interval_ms: i64) {
+        let arrived = self.ledger.arrived(&self.receivers[remote].stored);
+        let offsets = arrived.iter().filter(|(frame, _)| frame.boot == boot);
+        let offsets: Vec<i64> = offsets.map(|(frame, sent)| sent - frame.time_ms as i64).collect();
+        assert!(offsets.len() > 100);
+        assert!(offsets.iter().all(|offset| *offset == offsets[0]), "{offsets:?}");
+        let late = offsets[0] - self.ledger.begun[boot];
+        assert!(late >= -1, "placed {late} ms before its time");
+        let next = self.ledger.begun[boot + 1];
+        let last = arrived
+            .iter()
+            .filter(|(frame, _)| frame.boot == boot)
+            .map(|(_, sent)| *sent)
+            .max();
+        let gap = next - last.expect("some");
+        assert!(gap > 0 || late > interval_ms, "boots overlap: {gap}");
+    }
 }

@@ -30,7 +30,7 @@ use tidegate::series::SeriesTable;
 use tidegate::value::codec::CodecId;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, ClockSource, Commit, Loss, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, ClockSource, Commit, Loss, RemoteConfig, Ring, RingConfig, UnknownBoot, WhenFull, format};
 
 /// Wall time at world time 0.
 pub const EPOCH_MS: i64 = 1_750_000_000_000;
@@ -66,6 +66,7 @@ pub struct Setup {
     /// The clock is known when a machine starts.
     pub clock_at_boot: bool,
     pub max_sample_age_ms: u64,
+    pub unknown_boot: UnknownBoot,
 }
 
 impl Default for Setup {
@@ -83,6 +84,7 @@ impl Default for Setup {
             sync_ms: 0,
             clock_at_boot: true,
             max_sample_age_ms: 0,
+            unknown_boot: UnknownBoot::Hold,
         }
     }
 }
@@ -154,9 +156,10 @@ pub struct World {
     storage_trouble: Option<u64>,
     pub blocks_written: u64,
     pub commits: u64,
-    /// A receiver may see time run backwards: the clock was set back and the process started anew.
+    /// A receiver may see time run backwards: the clock is behind what it was when the power went or the process was killed, and
+    /// nothing of that need be on flash.
     pub may_regress: bool,
-    stepped_back: bool,
+    untold_error_ms: Option<i64>,
 }
 
 /// What senders have counted.
@@ -165,7 +168,8 @@ pub struct SenderCounts {
     pub failed: u64,
     pub in_doubt: u64,
     pub too_old: u64,
-    pub clock_unknown: u64,
+    /// Without a time, or with one before what was sent.
+    pub clock: u64,
     pub too_large: u64,
     pub unknown_series: u64,
     pub requests: u64,
@@ -177,7 +181,7 @@ impl SenderCounts {
         self.failed += counters.samples_failed;
         self.in_doubt += counters.samples_in_doubt;
         self.too_old += counters.dropped.too_old;
-        self.clock_unknown += counters.dropped.clock_unknown;
+        self.clock += counters.dropped.clock_unknown + counters.dropped.backward;
         self.too_large += counters.dropped.too_large;
         self.unknown_series += counters.dropped.unknown_series;
         self.requests += counters.requests;
@@ -215,9 +219,10 @@ impl World {
             blocks_written: 0,
             commits: 0,
             may_regress: false,
-            stepped_back: false,
+            untold_error_ms: None,
             setup,
         };
+        world.ledger.late_clock = !world.setup.clock_at_boot;
         world.boot();
         world.start(ram);
         world
@@ -227,6 +232,7 @@ impl World {
         self.boot += 1;
         self.boot_at = self.now - self.random.u64(..1_000);
         self.ledger.offsets.push(Vec::new());
+        self.ledger.begun.push(EPOCH_MS + self.boot_at as i64);
     }
 
     /// Boot time now.
@@ -259,7 +265,9 @@ impl World {
             error_ms: 5,
         };
         let mut catalogue = Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS);
-        let (ring, _) = Ring::mount(ram, self.ring_config(), boot, &mut catalogue).expect("a formatted ring mounts");
+        let (mut ring, _) =
+            Ring::mount(ram, self.ring_config(), boot, &mut catalogue).expect("a formatted ring mounts");
+        ring.set_unknown_boot(self.setup.unknown_boot);
         let targets: Box<[_]> = self.targets.iter().map(SimTarget::core).collect();
         for target in &targets {
             catalogue.set_target(target.reference, target.body()).expect("fits");

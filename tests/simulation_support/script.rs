@@ -4,8 +4,8 @@ use super::receiver::{Faults, Kind};
 use super::target::Mood;
 use super::{MINUTE, Remote, Setup, World, shape};
 use fastrand::Rng;
-use tidegate::wal::WhenFull;
 use tidegate::wal::format::Medium;
+use tidegate::wal::{UnknownBoot, WhenFull};
 
 /// What a script may do besides faults of uplink, receivers and targets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +61,7 @@ pub fn setup(seed: u64) -> Setup {
         sync_ms: [0, 3, 400][random.usize(..3)],
         clock_at_boot: random.u8(..4) > 0,
         max_sample_age_ms: 0,
+        unknown_boot: UnknownBoot::Hold,
     }
 }
 
@@ -143,9 +144,8 @@ fn scrapes(world: &mut World) {
 fn restart(world: &mut World) {
     let off_ms = world.random.u64(..30_000);
     match world.random.u8(..12) {
-        // What a boot that did not know the time leaves behind has a scenario of its own.
-        0 if world.setup.clock_at_boot => world.cut_power(off_ms),
-        0 | 1 => world.kill(off_ms),
+        0 => world.cut_power(off_ms),
+        1 => world.kill(off_ms),
         2 => world.reload(off_ms),
         _ => {}
     }

@@ -388,8 +388,15 @@ impl Plan {
         let sizes = &self.sizes;
         let mut catalogue = Catalogue::seeded(sizes.max_series, sizes.text_bytes, sizes.max_targets, seed);
         let boot = boot(clock)?;
-        let (ring, report) =
+        let (mut ring, report) =
             Ring::mount(medium, self.ring_config(), boot, &mut catalogue).map_err(|error| self.mount_error(error))?;
+        let clock_rules = &self.config.tidegate.clock;
+        ring.set_unknown_boot(match clock_rules.unknown_boot {
+            config::UnknownBoot::Hold => wal::UnknownBoot::Hold,
+            config::UnknownBoot::Anchor => wal::UnknownBoot::Anchor,
+            config::UnknownBoot::Drop => wal::UnknownBoot::Drop,
+        });
+        let max_skew_ms = clock_rules.max_skew.ms;
         for target in &self.core_targets {
             // The catalogue was made for these very targets.
             let _ = catalogue.set_target(target.reference, target.body());
@@ -413,12 +420,10 @@ impl Plan {
                     &remote.name,
                 )?,
             );
-            senders.push(Sender::new(
-                settings,
-                identity,
-                ring.acknowledged(number),
-                ring.replay_until(),
-            ));
+            let (first, replay) = (ring.acknowledged(number), ring.replay_until());
+            let mut sender = Sender::new(settings, identity, first, replay);
+            sender.set_max_clock_skew(max_skew_ms);
+            senders.push(sender);
             drains.push(Drain {
                 remote: number,
                 buffers: Buffers::new(false),

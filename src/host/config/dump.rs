@@ -400,5 +400,9 @@ fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
         y.plain("flush_interval", own.uplink.flush_interval)?;
         y.plain("max_sample_age", own.uplink.max_sample_age)
     })?;
-    y.section("clock", |y| y.plain("trust", own.clock.trust))
+    y.section("clock", |y| {
+        y.plain("trust", own.clock.trust)?;
+        y.plain("unknown_boot", own.clock.unknown_boot)?;
+        y.plain("max_skew", own.clock.max_skew)
+    })
 }

@@ -42,7 +42,7 @@ pub use error::{ConfigError, Position, Warning};
 pub use glob::MAX_MATCHES;
 pub use global::Global;
 pub use http::{Authorization, BasicAuth, GrantType, HttpClient, HttpHeader, OAuth2, TlsConfig, TlsVersion};
-pub use own::{Clock, Memory, MemoryLimit, MetadataSize, Ring, Tidegate, Trust, Uplink, WhenFull};
+pub use own::{Clock, Memory, MemoryLimit, MetadataSize, Ring, Tidegate, Trust, UnknownBoot, Uplink, WhenFull};
 pub use plan::{Plan, PlanLine, RingDuration, Sizes};
 pub use remote::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use scrape::{

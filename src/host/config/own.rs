@@ -190,14 +190,31 @@ impl Default for Uplink {
 pub struct Clock {
     /// When wall time is believed.
     pub trust: Trust,
+    /// What becomes of the samples of a boot that never knew the time.
+    pub unknown_boot: UnknownBoot,
+    /// How far our clock may be from a receiver's before sending stops; 0: any distance.
+    pub max_skew: Duration,
 }
 
 impl Default for Clock {
     fn default() -> Self {
         Self {
             trust: Trust::Synchronised,
+            unknown_boot: UnknownBoot::Hold,
+            max_skew: Duration::from_secs(600),
         }
     }
+}
+
+words! {
+    /// What becomes of the samples of a boot that never knew the time.
+    UnknownBoot,
+    /// They wait while it runs, and are placed just before the next boot once it has ended.
+    Hold = "hold",
+    /// Never wait: placed behind the largest time known while it runs, just before the next boot once it has ended.
+    Anchor = "anchor",
+    /// They wait while it runs, and are counted as lost once it has ended.
+    Drop = "drop",
 }
 
 words! {

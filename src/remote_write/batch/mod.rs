@@ -18,9 +18,10 @@
 //! - A batch covers the frames from [`Batch::start`] to [`Batch::end`] without a gap (but for frames that no longer
 //!   exist). Whole frames, unless a single one is larger than a batch: that one is split, in order.
 //! - A batch never reaches over [`Bounds::end`], nor over a [`Next::Boundary`], nor past a frame of unknown time.
-//! - The wall times of one target's frames rise strictly, from batch to batch too: a time at or below the last one
-//!   sent becomes that one plus 1 ms. Only a step back of more than [`MAX_HELD_BACK_MS`] is followed: it corrects a
-//!   clock that was wrong, and holding times at the wrong mark for longer would make all that follows wrong.
+//! - The wall times of one target's frames rise strictly, from batch to batch too, and from process to process as far as the
+//!   ring knows what was sent: a time at or below the last one sent becomes that one plus 1 ms if it is at most
+//!   [`MAX_HELD_BACK_MS`] earlier; frames farther back are counted as lost ([`Tally::backward`]) until the clock has passed what was
+//!   sent. Only when the receiver's own clock says that what was sent lay in the future ([`Bounds::latest`]) is a step back followed.
 //! - A batch has floats or native histograms of a series, not both: one series entry must not (2.0), and two would not keep
 //!   the order of time. A sample and its exemplars are in the same batch.
 //! - Sizes are known before bytes are written: sealing cannot fail. Nothing allocates.
@@ -82,8 +83,8 @@ pub const MIN_BODY_BYTES: usize = 64 * 1024;
 /// Most samples of one batch: positions are 16 bits wide.
 pub const MAX_BATCH_SAMPLES: usize = 65_535;
 
-/// Longest that a target's times are held back at the last one sent when the clock steps back, milliseconds. The
-/// same ten minutes receivers allow a time to be in the future: what was sent beyond was not taken.
+/// Longest that a target's times are held back at the last one sent when the clock steps back, milliseconds: beyond, what is
+/// sent would be too far from the truth. The same ten minutes receivers allow a time to be in the future.
 pub const MAX_HELD_BACK_MS: i64 = 10 * 60 * 1000;
 
 /// Samples read per call of [`Batch::gather`] before it yields, so that one call stays within some milliseconds on
@@ -252,8 +253,49 @@ pub struct Tally {
     pub damaged_histograms: u64,
     /// Exemplars with more labels than any request can hold.
     pub large_exemplars: u64,
+    /// The clock was set back by more than [`MAX_HELD_BACK_MS`]: their times lie before what was sent.
+    pub backward: u64,
     /// Not a loss: samples sent with a later time than the frame's, see [`MAX_HELD_BACK_MS`].
     pub held_back: u64,
+    /// Not a loss: samples of boots that never knew the time, sent with one they were given.
+    pub rebased: u64,
+    /// Times of the samples that are `too_old`.
+    pub too_old_span: Span,
+    /// Times of the samples that are `backward`, as far as known of `clock_unknown`.
+    pub clock_span: Span,
+    /// Times of the samples that are `too_large`.
+    pub too_large_span: Span,
+}
+
+/// The times some samples cover, milliseconds since the Unix epoch; both 0: none are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Of the first.
+    pub first_ms: i64,
+    /// Of the last.
+    pub last_ms: i64,
+}
+
+impl Span {
+    /// Adds a time.
+    pub fn add(&mut self, ms: i64) {
+        self.join(Self {
+            first_ms: ms,
+            last_ms: ms,
+        });
+    }
+
+    /// Adds the times of other samples.
+    pub fn join(&mut self, other: Self) {
+        if other == Self::default() {
+            return;
+        }
+        if *self == Self::default() {
+            *self = other;
+        }
+        self.first_ms = self.first_ms.min(other.first_ms);
+        self.last_ms = self.last_ms.max(other.last_ms);
+    }
 }
 
 /// How many of each are to be sent.
@@ -290,6 +332,8 @@ pub struct Bounds {
     pub oldest: Option<UnixMillis>,
     /// See [`UnknownTime`].
     pub unknown_time: UnknownTime,
+    /// What was sent with a later time than this was sent by a clock that is known to have been wrong: it binds nothing.
+    pub latest: Option<UnixMillis>,
 }
 
 /// Why gathering stopped.
@@ -323,6 +367,17 @@ impl Entry {
         let time = |of: &[i64], index| of.get(usize::from(index)).copied().unwrap_or_default();
         (time(times, self.time_index()), time(starts, self.start))
     }
+}
+
+/// The newest frame that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentFrame {
+    /// Key of its boot.
+    pub boot: u32,
+    /// The time it was sent with.
+    pub unix_ms: i64,
+    /// When its boot is taken to have begun.
+    pub offset_ms: i64,
 }
 
 /// One request in the making.
@@ -360,6 +415,9 @@ pub struct Batch {
     /// Last time sent per target; and as it will be once this batch is done.
     sent_times: Box<[i64]>,
     new_times: Box<[i64]>,
+    /// Boot, time and boot time of the newest frame, sent and in this batch.
+    sent: Option<SentFrame>,
+    new: Option<SentFrame>,
     /// Bytes of the body that are written.
     sealed: usize,
     seed: u64,
@@ -396,6 +454,8 @@ impl Batch {
             max_time: i64::MIN,
             sent_times: vec![i64::MIN; limits.max_targets].into(),
             new_times: vec![i64::MIN; limits.max_targets].into(),
+            sent: None,
+            new: None,
             sealed: 0,
             seed,
         };
@@ -439,12 +499,20 @@ impl Batch {
         self.min_time = i64::MAX;
         self.max_time = i64::MIN;
         self.new_times.copy_from_slice(&self.sent_times);
+        self.new = self.sent;
         self.sealed = 0;
     }
 
     /// The samples of this batch are done with: later frames get later times.
     pub fn finish(&mut self) {
         self.sent_times.copy_from_slice(&self.new_times);
+        self.sent = self.new;
+    }
+
+    /// The newest frame of all batches that were finished.
+    #[must_use]
+    pub const fn sent(&self) -> Option<SentFrame> {
+        self.sent
     }
 
     /// Where the batch begins.

@@ -4,7 +4,8 @@ use super::add::{Carries, Reserved};
 use super::carried;
 use super::dictionary::{Holds, Mark, Slot};
 use super::{
-    Batch, Bounds, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, Stop, Tally, USUAL_SYNTHETIC, UnknownTime, layout,
+    Batch, Bounds, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, SentFrame, Stop, Tally, USUAL_SYNTHETIC, UnknownTime,
+    layout,
 };
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::{Frame, FrameNo, Full};
@@ -54,15 +55,24 @@ impl Batch {
         }
         let (from, to) = self.extent(frame, bounds.end);
         let after = Place::before(FrameNo(frame.number.0.saturating_add(1)));
-        let Some(time) = self.frame_time(frame, from) else {
-            if bounds.unknown_time == UnknownTime::Hold {
+        let time = match self.frame_time(frame, from, bounds) {
+            FrameTime::At(time) => time,
+            FrameTime::Unknown if bounds.unknown_time == UnknownTime::Hold && !frame.timeless => {
                 self.end = self.end.max(here);
                 return Err(Halt::Stop(Stop::TimeUnknown));
             }
-            self.tally.clock_unknown += to.saturating_sub(from) as u64;
-            self.frames += 1;
-            self.end = after;
-            return Ok(());
+            lost => {
+                let samples = to.saturating_sub(from) as u64;
+                if let FrameTime::Backward(time) = lost {
+                    self.tally.backward += samples;
+                    self.tally.clock_span.add(time);
+                } else {
+                    self.tally.clock_unknown += samples;
+                }
+                self.frames += 1;
+                self.end = after;
+                return Ok(());
+            }
         };
         let target_body = catalogue.target_body(frame.target);
         let mut adding = Adding {
@@ -117,20 +127,23 @@ impl Batch {
     }
 
     /// The wall time `frame` is sent with.
-    fn frame_time(&self, frame: &Frame, from: usize) -> Option<i64> {
+    fn frame_time(&self, frame: &Frame, from: usize, bounds: &Bounds) -> FrameTime {
         if from > 0 {
-            return Some(self.end.time);
+            return FrameTime::At(self.end.time);
         }
-        let time = frame.unix_ms?;
-        let last = self
-            .new_times
-            .get(usize::from(frame.target.0))
-            .copied()
-            .unwrap_or(i64::MIN);
-        if time <= last && last.saturating_sub(time) <= MAX_HELD_BACK_MS {
-            Some(last.saturating_add(1))
+        let Some(time) = frame.unix_ms else {
+            return FrameTime::Unknown;
+        };
+        let sent = self.new_times.get(usize::from(frame.target.0)).copied();
+        let last = sent.max(frame.floor_ms).unwrap_or(i64::MIN);
+        if time > last {
+            FrameTime::At(time)
+        } else if last.saturating_sub(time) <= MAX_HELD_BACK_MS {
+            FrameTime::At(last.saturating_add(1))
+        } else if bounds.latest.is_some_and(|latest| last > latest.0) {
+            FrameTime::At(time)
         } else {
-            Some(time)
+            FrameTime::Backward(time)
         }
     }
 
@@ -139,7 +152,14 @@ impl Batch {
         self.largest_frame = self.largest_frame.max(taken);
         if frame.unix_ms != Some(time) {
             self.tally.held_back += taken as u64;
+        } else if frame.rebased {
+            self.tally.rebased += taken as u64;
         }
+        self.new = Some(SentFrame {
+            boot: frame.boot,
+            unix_ms: self.new.map_or(time, |new| new.unix_ms.max(time)),
+            offset_ms: time.saturating_sub_unsigned(frame.time_ms),
+        });
         if let Some(last) = self.new_times.get_mut(usize::from(frame.target.0)) {
             *last = time;
         }
@@ -160,6 +180,7 @@ impl Batch {
             let start = carried::at(&mut carrier.starts, position);
             if time < adding.oldest {
                 self.tally.too_old += 1;
+                self.tally.too_old_span.add(time);
                 continue;
             }
             let mut exemplars = core::iter::from_fn(|| carried::at(&mut carrier.exemplars, position));
@@ -175,6 +196,7 @@ impl Batch {
                 if self.entries.is_empty() {
                     // Not even an empty batch holds it, so none ever will.
                     self.tally.too_large += 1;
+                    self.tally.too_large_span.add(time);
                     continue;
                 }
                 return position;
@@ -279,6 +301,7 @@ impl Batch {
                 Some(number) => number,
                 None => {
                     self.tally.too_large += 1;
+                    self.tally.too_large_span.add(adding.time);
                     return Ok(None);
                 }
             },
@@ -384,6 +407,16 @@ impl Batch {
         self.min_time = to.min_time;
         self.max_time = to.max_time;
     }
+}
+
+/// What a frame's time comes to.
+enum FrameTime {
+    /// Sent with this time.
+    At(i64),
+    /// It has none.
+    Unknown,
+    /// It has this one, which lies too far before what was sent.
+    Backward(i64),
 }
 
 /// What adding the samples of one frame needs to know.

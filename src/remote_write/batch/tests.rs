@@ -27,6 +27,7 @@ const NO_BOUNDS: Bounds = Bounds {
     end: None,
     oldest: None,
     unknown_time: UnknownTime::Hold,
+    latest: None,
 };
 
 struct Bench {
@@ -373,7 +374,7 @@ fn a_clock_that_steps_back_does_not_take_times_back() {
         "each target has its own"
     );
 
-    // Not accepted: nothing is held back next time. Accepted: it is, unless the step is too large.
+    // Not accepted: nothing is held back next time. Accepted: it is, if the step is not too large.
     bench.batch.begin(Place::before(FrameNo(6)), Protocol::V2);
     source.scrapes.push(Scrape::new(6, 99_000, &[]));
     bench.gather(&mut source, &NO_BOUNDS);
@@ -398,11 +399,23 @@ fn a_clock_that_steps_back_does_not_take_times_back() {
     bench.batch.begin(Place::before(FrameNo(7)), Protocol::V2);
     bench.gather(&mut source, &NO_BOUNDS);
     let time = UnixMillis(-MAX_HELD_BACK_MS);
+    let tally = *bench.batch.tally();
     assert_eq!(
-        bench.batch.time_range(),
-        Some((time, time)),
-        "a wrong clock was put right"
+        (bench.batch.time_range(), tally.backward),
+        (None, 5),
+        "counted, not sent"
     );
+    assert_eq!((tally.clock_span.first_ms, tally.clock_span.last_ms), (time.0, time.0));
+
+    // The receiver's own clock says that what was sent lay in the future: a wrong clock was put right.
+    bench.batch.begin(Place::before(FrameNo(7)), Protocol::V2);
+    source.position = 7;
+    let latest = Bounds {
+        latest: Some(UnixMillis(100_000)),
+        ..NO_BOUNDS
+    };
+    bench.gather(&mut source, &latest);
+    assert_eq!(bench.batch.time_range(), Some((time, time)));
 }
 
 #[test]

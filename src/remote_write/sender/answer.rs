@@ -21,6 +21,10 @@ impl Sender {
             return Verdict::Accepted;
         }
         if self.state != State::InFlight {
+            if self.receiver_offset_ms.is_none() {
+                // It does not say what time it is: ours must do.
+                self.sent_before = None;
+            }
             self.state = match self.state {
                 State::Probing => State::Gathering,
                 other => other,
@@ -141,9 +145,13 @@ impl Sender {
         counters.exemplars.failed += if in_doubt { 0 } else { refused.exemplars as u64 };
         if in_doubt {
             counters.samples_in_doubt += (refused.samples + refused.histograms) as u64;
-        } else {
+        } else if refused.samples + refused.histograms > 0 {
             counters.samples_failed += refused.samples as u64;
             counters.histograms.failed += refused.histograms as u64;
+            if let Some((first, last)) = self.batch.time_range() {
+                counters.failed_span.add(first.0);
+                counters.failed_span.add(last.0);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a sender counts, under the names Prometheus uses.
 
 use crate::clock::UnixMillis;
-use crate::remote_write::batch::{Counts, Tally};
+use crate::remote_write::batch::{Counts, Span, Tally};
 
 /// Totals since start. Field docs name the metric; all but the last two groups are `prometheus_remote_storage_*`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct Counters {
     pub samples: u64,
     /// `samples_failed_total`: refused for good, lost.
     pub samples_failed: u64,
+    /// Times of these.
+    pub failed_span: Span,
     /// `samples_retried_total`: in attempts that failed and are repeated.
     pub samples_retried: u64,
     /// `histograms_*_total`: native histograms, likewise.
@@ -47,6 +49,8 @@ pub struct Counters {
     pub holds: u64,
     /// Changes from 2.0 to 1.0.
     pub fallbacks: u64,
+    /// `tidegate_remote_write_clock_vetoes_total`: times that sending stopped because the receiver's clock is far from ours.
+    pub vetoes: u64,
 }
 
 /// How items other than samples fared.
@@ -84,6 +88,7 @@ impl Counters {
             + self.histograms.failed
             + dropped.too_old
             + dropped.clock_unknown
+            + dropped.backward
             + dropped.too_large
             + dropped.custom_buckets
             + dropped.damaged_histograms
@@ -96,11 +101,16 @@ impl Counters {
         to.unknown_series += tally.unknown_series;
         to.clock_unknown += tally.clock_unknown;
         to.too_large += tally.too_large;
+        to.backward += tally.backward;
         to.held_back += tally.held_back;
         to.custom_buckets += tally.custom_buckets;
         to.unwanted_histograms += tally.unwanted_histograms;
         to.damaged_histograms += tally.damaged_histograms;
         to.large_exemplars += tally.large_exemplars;
+        to.rebased += tally.rebased;
+        to.too_old_span.join(tally.too_old_span);
+        to.clock_span.join(tally.clock_span);
+        to.too_large_span.join(tally.too_large_span);
     }
 
     pub(super) fn note_gathered(&mut self, range: Option<(UnixMillis, UnixMillis)>) {

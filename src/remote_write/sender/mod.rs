@@ -29,9 +29,10 @@
 //! - What an answer shows to be no fault of the samples (wrong credentials, path, message) never costs a sample.
 //! - Connection failures are probed at least every `connect_backoff_ms`: an uplink that returns is used within
 //!   about a second. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
-//! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_AHEAD_MS`] ahead, nothing is sent until
-//!   one of the two is put right: samples from the future would block the series at receivers that accept
-//!   them. Every [`CLOCK_PROBE_MS`] a request without samples asks for the receiver's time again.
+//! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
+//!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
+//!   them, samples from the past would land on older ones. Every [`CLOCK_PROBE_MS`] a request without samples asks for the
+//!   receiver's time again. So it does once when the ring says that later times were sent than it is now.
 //!
 //! # Limits
 //!
@@ -46,7 +47,7 @@ mod config;
 mod counters;
 mod describing;
 
-use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, Stop};
+use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, SentFrame, Stop};
 use super::identity::Identity;
 use super::response::{HoldReason, Protocol};
 use crate::backoff::Backoff;
@@ -58,9 +59,9 @@ use describing::Describing;
 pub use config::{Action, ErrorKind, MessageChoice, MetadataConfig, Request, SenderConfig};
 pub use counters::{Counters, Totals};
 
-/// Our clock may be this far ahead of the receiver's, milliseconds. Prometheus-type receivers refuse samples
-/// more than ten minutes in the future.
-pub const MAX_CLOCK_AHEAD_MS: i64 = 10 * 60 * 1000;
+/// Our clock may be this far from the receiver's, milliseconds, unless [`Sender::set_max_clock_skew`] says otherwise.
+/// Prometheus-type receivers refuse samples more than ten minutes in the future.
+pub const MAX_CLOCK_SKEW_MS: u64 = 10 * 60 * 1000;
 
 /// How often the receiver is asked for its time while our clock looks wrong, milliseconds.
 pub const CLOCK_PROBE_MS: u64 = 60 * 1000;
@@ -152,6 +153,11 @@ pub struct Sender {
     flush: Option<Flush>,
     /// Receiver's wall time minus boot time, milliseconds, as of its last `Date`.
     receiver_offset_ms: Option<i64>,
+    max_skew_ms: u64,
+    /// Sending is stopped because of it.
+    vetoed: bool,
+    /// The newest time sent before a restart.
+    sent_before: Option<UnixMillis>,
     next_probe: Instant,
     describing: Describing,
     counters: Counters,
@@ -191,11 +197,37 @@ impl Sender {
             next_flush: None,
             flush: None,
             receiver_offset_ms: None,
+            max_skew_ms: MAX_CLOCK_SKEW_MS,
+            vetoed: false,
+            sent_before: None,
             next_probe: Instant(0),
             describing: Describing::default(),
             counters: Counters::default(),
             config,
         }
+    }
+
+    /// How far our clock may be from the receiver's, milliseconds; 0: any distance.
+    pub const fn set_max_clock_skew(&mut self, ms: u64) {
+        self.max_skew_ms = ms;
+    }
+
+    /// The newest time that was sent before a restart: should it lie ahead of our clock, the receiver is asked for the time
+    /// before anything is taken for too late.
+    pub const fn set_sent_before(&mut self, time: Option<UnixMillis>) {
+        self.sent_before = time;
+    }
+
+    /// The newest frame that the receiver has taken.
+    #[must_use]
+    pub const fn sent(&self) -> Option<SentFrame> {
+        self.batch.sent()
+    }
+
+    /// Whether sending is stopped because our clock is far from the receiver's.
+    #[must_use]
+    pub const fn is_vetoed(&self) -> bool {
+        self.vetoed
     }
 
     /// Heap bytes of a sender, without the copies of its external labels and rules.
@@ -320,9 +352,12 @@ impl Sender {
         match self.state {
             State::InFlight | State::Probing | State::Describing => return Ok(Action::InFlight),
             _ if self.flush_is_over(now) => return Ok(Action::Done),
-            _ if self.clock_is_ahead(now, wall) => return Ok(self.ask_for_time(now)),
             _ => {}
         }
+        if let Some(reason) = self.clock_is_off(now, wall) {
+            return Ok(self.ask_for_time(now, reason));
+        }
+        self.vetoed = false;
         if self.state == State::Gathering {
             match self.gather(now, wall, source, metadata)? {
                 Some(action) => return Ok(self.describe_meanwhile(now, action, metadata)),
@@ -336,17 +371,36 @@ impl Sender {
         self.flush.is_some_and(|flush| flush.ended || now >= flush.deadline)
     }
 
-    fn clock_is_ahead(&self, now: Instant, wall: Option<UnixMillis>) -> bool {
-        self.clock_ahead_ms(now, wall)
-            .is_some_and(|ahead| ahead > MAX_CLOCK_AHEAD_MS)
+    fn clock_is_off(&mut self, now: Instant, wall: Option<UnixMillis>) -> Option<HoldReason> {
+        if self.max_skew_ms == 0 {
+            return None;
+        }
+        let far = |ms: i64| ms.unsigned_abs() > self.max_skew_ms;
+        match self.clock_ahead_ms(now, wall) {
+            Some(ahead) if far(ahead) && ahead > 0 => Some(HoldReason::ClockAhead),
+            Some(ahead) if far(ahead) => Some(HoldReason::ClockBehind),
+            Some(_) => None,
+            // What was sent lies ahead of us: one of two clocks was wrong.
+            None => {
+                let before = self.sent_before.zip(wall);
+                let ahead = before.is_some_and(|(sent, wall)| sent.0 > wall.0 && far(sent.0.saturating_sub(wall.0)));
+                if !ahead {
+                    return None;
+                }
+                Some(HoldReason::ClockBehind)
+            }
+        }
     }
 
-    fn ask_for_time(&mut self, now: Instant) -> Action {
+    fn ask_for_time(&mut self, now: Instant, reason: HoldReason) -> Action {
         if self.flush.is_some() {
             return Action::Done;
         }
+        if !core::mem::replace(&mut self.vetoed, true) {
+            self.counters.vetoes += 1;
+        }
         if now < self.next_probe {
-            return Action::Hold(HoldReason::ClockAhead, self.next_probe);
+            return Action::Hold(reason, self.next_probe);
         }
         self.next_probe = now + CLOCK_PROBE_MS;
         // A sealed batch waits; one that is being gathered goes on being gathered.
@@ -372,7 +426,7 @@ impl Sender {
             self.batch.begin(self.place, self.protocol);
             self.seek = false;
         }
-        let bounds = self.bounds(wall);
+        let bounds = self.bounds(now, wall);
         let stop = match self.batch.gather(source, &mut self.frame, &mut self.identity, &bounds) {
             Ok(stop) => stop,
             // The medium fails: what is in hand can still go out when it is time.
@@ -416,7 +470,7 @@ impl Sender {
         self.config.max_samples_per_send.min(self.size_limit)
     }
 
-    fn bounds(&self, wall: Option<UnixMillis>) -> Bounds {
+    fn bounds(&self, now: Instant, wall: Option<UnixMillis>) -> Bounds {
         let doubt_end = (self.place < self.doubt_until).then_some(self.doubt_until);
         let split_end = self.split.map(Split::end);
         let (frames, half) = match self.split {
@@ -437,7 +491,14 @@ impl Sender {
             },
             oldest: self.oldest(wall),
             unknown_time: self.config.unknown_time,
+            latest: self.latest(now),
         }
+    }
+
+    /// What was sent later than this lay in the receiver's future.
+    fn latest(&self, now: Instant) -> Option<UnixMillis> {
+        let receiver = self.receiver_offset_ms?.saturating_add_unsigned(now.0);
+        (self.max_skew_ms > 0).then_some(UnixMillis(receiver.saturating_add_unsigned(self.max_skew_ms)))
     }
 
     fn oldest(&self, wall: Option<UnixMillis>) -> Option<UnixMillis> {

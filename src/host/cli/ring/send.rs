@@ -313,6 +313,7 @@ impl Sending<'_> {
             end: None,
             oldest: None,
             unknown_time: UnknownTime::Skip,
+            latest: None,
         };
         loop {
             let gathered = self

@@ -17,7 +17,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 32] = [
+const FAMILIES: [Family; 35] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -194,6 +194,24 @@ const FAMILIES: [Family; 32] = [
         |r| r.sender.counters().fallbacks,
     ),
     (
+        "tidegate_samples_rebased_total",
+        Kind::Counter,
+        "Samples sent with another time than the clock's: of boots that never knew the time, or held back after it was set back.",
+        |r| r.sender.counters().dropped.rebased + r.sender.counters().dropped.held_back,
+    ),
+    (
+        "tidegate_remote_write_clock_vetoes_total",
+        Kind::Counter,
+        "Times that sending stopped because the receiver's clock is far from ours.",
+        |r| r.sender.counters().vetoes,
+    ),
+    (
+        "tidegate_remote_write_clock_vetoed",
+        Kind::Gauge,
+        "1 while nothing is sent because the receiver's clock is far from ours.",
+        |r| r.sender.is_vetoed().into(),
+    ),
+    (
         "tidegate_remote_write_failing",
         Kind::Gauge,
         "1 while the last attempt failed.",
@@ -264,6 +282,7 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
             ("dropped_series", dropped.dropped_series),
             ("unintentionally_dropped_series", dropped.unknown_series),
             ("clock_unknown", dropped.clock_unknown),
+            ("clock_set_back", dropped.backward),
             ("too_large", dropped.too_large),
         ] {
             with(out, &remote, ("reason", &reason), value)?;
@@ -292,6 +311,35 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
     for remote in all() {
         let dropped = &remote.sender.counters().dropped;
         with(out, &remote, ("reason", &"too_large"), dropped.large_exemplars)?;
+    }
+    out.family(
+        "tidegate_remote_write_skipped_samples_total",
+        Kind::Counter,
+        "Samples that left the ring before this best-effort remote had them, estimated by the average scrape.",
+    )?;
+    for (place, remote) in all().enumerate() {
+        let skipped = agent.ring().skipped(place);
+        with(out, &remote, ("reason", &"released"), skipped.samples)?;
+    }
+    out.family(
+        "tidegate_remote_write_skipped_frames_total",
+        Kind::Counter,
+        "Scrapes that left the ring before this best-effort remote had them.",
+    )?;
+    for (place, remote) in all().enumerate() {
+        let skipped = agent.ring().skipped(place);
+        with(out, &remote, ("reason", &"released"), skipped.frames)?;
+    }
+    out.family(
+        "tidegate_remote_write_clock_ahead_seconds",
+        Kind::Gauge,
+        "Our clock less the receiver's, as its last answer said; absent while either is not known.",
+    )?;
+    let now = crate::host::runtime::now();
+    for remote in all() {
+        if let Some(ahead) = remote.sender.clock_ahead_ms(now, agent.wall(now)) {
+            sample(out, &remote, Seconds(ahead))?;
+        }
     }
     out.family(
         "tidegate_remote_write_wire_bytes_total",

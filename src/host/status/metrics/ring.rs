@@ -275,6 +275,22 @@ fn losses<W: Write>(out: &mut Writer<'_, W>, counters: &Counters) -> fmt::Result
         out.sample(&[("reason", &reason.as_str())], counters.loss(reason).samples)?;
     }
     out.family(
+        "tidegate_frames_lost_total",
+        Kind::Counter,
+        "Scrapes that will never be sent; those that a receiver or the clock cost are counted as samples only.",
+    )?;
+    for reason in Reason::ALL {
+        out.sample(&[("reason", &reason.as_str())], counters.loss(reason).frames)?;
+    }
+    out.family(
+        "tidegate_samples_lost_first_timestamp_seconds",
+        Kind::Gauge,
+        "Time of the oldest lost sample, 0 if none is known.",
+    )?;
+    for reason in Reason::ALL {
+        out.sample(&[("reason", &reason.as_str())], Seconds(counters.loss(reason).first_ms))?;
+    }
+    out.family(
         "tidegate_samples_lost_last_timestamp_seconds",
         Kind::Gauge,
         "Time of the newest lost sample, 0 if none.",

@@ -34,6 +34,7 @@ const NO_BOUNDS: Bounds = Bounds {
     end: None,
     oldest: None,
     unknown_time: UnknownTime::Hold,
+    latest: None,
 };
 
 struct Bench {

@@ -32,6 +32,7 @@ const NO_BOUNDS: Bounds = Bounds {
     end: None,
     oldest: None,
     unknown_time: UnknownTime::Hold,
+    latest: None,
 };
 
 fn source(series: &[(&str, MetricType)]) -> Frames {

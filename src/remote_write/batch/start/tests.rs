@@ -26,6 +26,7 @@ const ALL: Bounds = Bounds {
     end: None,
     oldest: None,
     unknown_time: UnknownTime::Hold,
+    latest: None,
 };
 
 /// Name, labels, type.

@@ -245,6 +245,7 @@ impl World {
             end: None,
             oldest: None,
             unknown_time: UnknownTime::Hold,
+            latest: None,
         };
         while batch.gather(&mut frames, &mut frame, &mut identity, &everything) != Ok(Stop::End) {}
         batch.seal(Layout::Grouped);

@@ -1,0 +1,136 @@
+//! Frames that a sender has in hand when the ring gives them up.
+//!
+//! They are not lost yet: the request they are in may be answered well. They are put aside with their sums, and counted when the
+//! sender goes back to read them again, or when the ring is closed; once they are acknowledged they are forgotten.
+//!
+//! # Limits
+//!
+//! [`MAX_HELD`] groups; one more is counted at once. A loss of power in between leaves a gap in the numbers, which the next mount
+//! counts as damaged. If a group is acknowledged in part and then given up, its samples are counted in proportion.
+
+use super::counters::{Loss, Reason};
+use super::storage::Storage;
+use super::{FRAME_NO_SKIP, Ring};
+use crate::frame::FrameNo;
+
+/// Groups put aside.
+pub(crate) const MAX_HELD: usize = 4;
+
+/// Frames given up while a sender had them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    reason: Reason,
+    from: FrameNo,
+    end: FrameNo,
+    loss: Loss,
+}
+
+/// Samples that left the ring before a remote that does not hold the tail had them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Scrapes.
+    pub frames: u64,
+    /// Samples in them, estimated by the average.
+    pub samples: u64,
+    /// Those before this frame are counted.
+    to: FrameNo,
+}
+
+impl<S: Storage> Ring<S> {
+    /// Every remote that holds the tail has the frames before this one, or has them in hand.
+    pub(crate) fn held_to(&self) -> FrameNo {
+        let remotes = self.remotes.iter().zip(&self.readers);
+        let holding = remotes.filter(|(remote, _)| !remote.config.best_effort);
+        let reach = holding.map(|(remote, reader)| {
+            let read = reader.as_ref().map_or(FrameNo(0), |reader| reader.position());
+            remote.acknowledged.max(read)
+        });
+        reach.min().unwrap_or(FrameNo(0))
+    }
+
+    /// Counts frames that are given up, but for those that senders have in hand, whose sums are `held`.
+    pub(crate) fn give_up(&mut self, reason: Reason, from: FrameNo, end: FrameNo, held: &Loss, rest: &Loss) {
+        if reason == Reason::Lapped {
+            self.counters.frames_lapped += held.frames + rest.frames;
+        }
+        let middle = self.held_to().clamp(from, end);
+        if held.frames > 0 {
+            let aside = Held {
+                reason,
+                from,
+                end: middle,
+                loss: *held,
+            };
+            if self.held.push(aside).is_err() {
+                self.lose(reason, from.0, middle.0.saturating_sub(1), held);
+            }
+        }
+        if rest.frames > 0 {
+            self.lose(reason, middle.0, end.0.saturating_sub(1), rest);
+        }
+    }
+
+    /// A remote has acknowledged more.
+    pub(crate) fn release_held(&mut self) {
+        let ack = self.min_ack();
+        self.held.retain(|held| held.end > ack);
+    }
+
+    /// The sender of remote `remote` reads again from frame `at` on: what was put aside from there on is lost.
+    pub(crate) fn lose_held(&mut self, remote: usize, at: FrameNo) {
+        if self.remotes.get(remote).is_some_and(|remote| remote.config.best_effort) {
+            return;
+        }
+        let ack = self.min_ack();
+        while let Some(place) = self.held.iter().position(|held| held.end > at) {
+            let held = self.held.swap_remove(place);
+            let from = held.from.max(at.min(held.end)).max(ack.min(held.end));
+            let (part, all) = (held.end.0 - from.0, held.end.0 - held.from.0);
+            let mut loss = held.loss;
+            if part < all {
+                loss.frames = loss.frames.min(part);
+                loss.samples = (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
+            }
+            if part > 0 {
+                self.lose(held.reason, from.0, held.end.0 - 1, &loss);
+            }
+        }
+    }
+
+    /// First frame that is put aside.
+    pub(crate) fn first_held(&self) -> Option<FrameNo> {
+        self.held.iter().map(|held| held.from).min()
+    }
+
+    /// Frames `from..to` are passed over by the reader of remote `remote`.
+    pub(crate) fn skip(&mut self, remote: usize, from: FrameNo, to: FrameNo) {
+        if !self.is_best_effort(remote) {
+            return;
+        }
+        let all_frames = self.flash_frames + self.counters.frames_appended;
+        let all_samples = self.flash_samples + self.counters.samples_appended;
+        let (first, found) = (self.first_number, self.found_next);
+        let Some(remote) = self.remotes.get_mut(remote) else {
+            return;
+        };
+        let from = from.max(remote.skipped.to).max(remote.acknowledged);
+        if to <= from {
+            return;
+        }
+        remote.skipped.to = to;
+        // Every mount leaves out so many numbers: they never stood for a scrape.
+        let before = to.min(found).0.saturating_sub(from.0) % FRAME_NO_SKIP;
+        let frames = before + to.0.saturating_sub(from.max(first).0);
+        remote.skipped.frames += frames;
+        let samples = (u128::from(frames) * u128::from(all_samples)).checked_div(all_frames.into());
+        remote.skipped.samples += samples.map_or(0, |samples| samples as u64);
+    }
+
+    /// What left the ring before remote `remote`, which does not hold the tail, had it; since the mount.
+    #[must_use]
+    pub fn skipped(&self, remote: usize) -> Skipped {
+        self.remotes
+            .get(remote)
+            .map_or(Skipped::default(), |remote| remote.skipped)
+    }
+}
