@@ -26,7 +26,7 @@ use core::fmt::{self, Write as _};
 use exposition::TextFormat;
 
 /// Largest answer, or part of one: `/metrics` with 8 remotes and `/status` with 64 failing targets fit.
-pub const RESPONSE_BYTES: usize = 64 * 1024;
+pub const RESPONSE_BYTES: usize = 96 * 1024;
 
 /// Connections served at once.
 pub const STATUS_CONNECTIONS: usize = 2;
