@@ -236,6 +236,12 @@ impl Control for Ack {
     }
 }
 
+impl Control for Sent {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        []
+    }
+}
+
 impl Control for Target<'_> {
     fn counts(&self) -> impl IntoIterator<Item = u64> {
         []
