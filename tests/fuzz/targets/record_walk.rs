@@ -43,7 +43,7 @@ fn segment(geometry: &Geometry, seq: u64, input: &mut Input<'_>) -> SegmentHeade
             samples: word(64, 0),
             first_ms: word(128, 0) as i64,
             last_ms: word(128, 0) as i64,
-        }; Loss::REASONS],
+        }; Loss::IN_HEADER],
     }
 }
 
