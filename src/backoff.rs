@@ -67,6 +67,11 @@ impl Backoff {
         asked + self.jitter(asked)
     }
 
+    /// Milliseconds within 10% below `step_ms`, which may lie beyond the cap; nothing grows.
+    pub fn delay_of(&mut self, step_ms: u64) -> u64 {
+        step_ms - self.jitter(step_ms)
+    }
+
     /// Starts again at the minimum: the last attempt got through.
     pub const fn reset(&mut self) {
         self.step_ms = self.min_ms;
@@ -76,17 +81,17 @@ impl Backoff {
     fn jitter(&mut self, step_ms: u64) -> u64 {
         let span = step_ms / JITTER_DIVISOR + 1;
         // The high half times the span, shifted down: no bias worth naming for spans below 2^32.
-        ((self.next_random() >> 32) * span) >> 32
+        ((next_random(&mut self.random) >> 32) * span) >> 32
     }
+}
 
-    /// SplitMix64: passes statistical tests from any seed, 0 included; nothing here needs secrecy.
-    const fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+/// SplitMix64: passes statistical tests from any seed, 0 included; nothing here needs secrecy.
+pub(crate) const fn next_random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -67,6 +67,7 @@ pub struct Setup {
     pub clock_at_boot: bool,
     pub max_sample_age_ms: u64,
     pub unknown_boot: UnknownBoot,
+    pub slow_start_ms: u64,
 }
 
 impl Default for Setup {
@@ -85,6 +86,7 @@ impl Default for Setup {
             clock_at_boot: true,
             max_sample_age_ms: 0,
             unknown_boot: UnknownBoot::Hold,
+            slow_start_ms: 0,
         }
     }
 }
@@ -364,6 +366,7 @@ impl World {
             min_backoff_ms: 30,
             max_backoff_ms: 5_000,
             connect_backoff_ms: 1_000,
+            slow_start_ms: self.setup.slow_start_ms,
             max_sample_age_ms: self.setup.max_sample_age_ms,
             retry_on_429: true,
             message: MessageChoice::Negotiate,

@@ -398,7 +398,8 @@ fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
     })?;
     y.section("uplink", |y| {
         y.plain("flush_interval", own.uplink.flush_interval)?;
-        y.plain("max_sample_age", own.uplink.max_sample_age)
+        y.plain("max_sample_age", own.uplink.max_sample_age)?;
+        y.plain("slow_start", own.uplink.slow_start)
     })?;
     y.section("clock", |y| {
         y.plain("trust", own.clock.trust)?;

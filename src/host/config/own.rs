@@ -173,6 +173,8 @@ pub struct Uplink {
     pub flush_interval: Duration,
     /// Age at which samples are given up; 0: never.
     pub max_sample_age: Duration,
+    /// Age from which a backlog is sent at a pace that begins low; 0: every backlog goes at once.
+    pub slow_start: Duration,
 }
 
 impl Default for Uplink {
@@ -180,6 +182,7 @@ impl Default for Uplink {
         Self {
             flush_interval: Duration::from_secs(5),
             max_sample_age: Duration::default(),
+            slow_start: Duration::from_secs(60),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the sender makes of an outcome.
 
-use super::{ErrorKind, MAX_HOLD_MS, MIN_HOLD_MS, MessageChoice, Sender, Split, State};
+use super::{ErrorKind, MAX_HOLD_MS, MAX_PROBE_MS, MIN_HOLD_MS, MessageChoice, PROBE_SHARE, Sender, Split, State};
 use crate::clock::{Instant, UnixMillis};
 use crate::remote_write::batch::{Counts, Layout};
 use crate::remote_write::response::{Attempt, DropReason, Head, HoldReason, Protocol, Verdict, Written, verdict};
@@ -34,7 +34,10 @@ impl Sender {
         let verdict = verdict(head, &self.attempt(), wall);
         let written = head.written().filter(|_| self.protocol == Protocol::V2);
         match verdict {
-            Verdict::Accepted | Verdict::AcceptedPartly { .. } => self.accepted(written),
+            Verdict::Accepted | Verdict::AcceptedPartly { .. } => {
+                self.pace.taken(now, self.batch.samples());
+                self.accepted(written);
+            }
             Verdict::Retry { after_ms } => {
                 if head.status >= 500 {
                     self.doubt();
@@ -43,7 +46,8 @@ impl Sender {
                     Some(ms) => self.backoff.retry_after(ms),
                     None => self.backoff.delay(),
                 };
-                self.retry_at(now + delay);
+                let least = self.pace.refused(now);
+                self.retry_at(now, delay.max(least));
             }
             Verdict::Halve => self.halve(now),
             Verdict::Hold(reason) => self.hold(now, reason),
@@ -81,15 +85,27 @@ impl Sender {
             }
             ErrorKind::Closed | ErrorKind::Timeout => {
                 self.doubt();
-                self.backoff.delay_up_to(self.config.connect_backoff_ms)
+                self.pace.refused(now);
+                self.probe_delay(now)
             }
-            ErrorKind::Connect => self.backoff.delay_up_to(self.config.connect_backoff_ms),
+            ErrorKind::Connect => self.probe_delay(now),
         };
         if self.attempts > 0 && matches!(kind, ErrorKind::Connect | ErrorKind::Tls) {
             // The link was down before the flush began: leave the rest to the ring.
             self.end_flush();
         }
-        self.retry_at(now + delay);
+        self.retry_at(now, delay);
+    }
+
+    /// Wait before the next look whether the uplink is back.
+    fn probe_delay(&mut self, now: Instant) -> u64 {
+        let outage = self.failing_since.map_or(0, |since| now.since(since));
+        let step = (outage / PROBE_SHARE).min(MAX_PROBE_MS);
+        if step > self.config.connect_backoff_ms {
+            self.backoff.delay_of(step)
+        } else {
+            self.backoff.delay_up_to(self.config.connect_backoff_ms)
+        }
     }
 
     fn attempt(&self) -> Attempt {
@@ -112,10 +128,11 @@ impl Sender {
         self.doubt_until = self.doubt_until.max(self.batch.end());
     }
 
-    fn retry_at(&mut self, at: Instant) {
+    fn retry_at(&mut self, now: Instant, delay_ms: u64) {
+        self.failing_since.get_or_insert(now);
         self.counters.note_retry(self.batch.counts());
         self.attempts = self.attempts.saturating_add(1);
-        self.state = State::Ready(at);
+        self.state = State::Ready(now + delay_ms);
     }
 
     /// `written`: what a 2.0 receiver says it has.
@@ -174,6 +191,8 @@ impl Sender {
     fn complete(&mut self) {
         self.counters.add_tally(self.batch.tally());
         self.counters.note_sent(self.batch.time_range());
+        self.pace.settled(self.batch.time_range().map(|(_, newest)| newest));
+        self.failing_since = None;
         self.backoff.reset();
         self.advance();
         self.attempts = 0;

@@ -28,7 +28,9 @@
 //!   refused live batch is dropped as the specification asks.
 //! - What an answer shows to be no fault of the samples (wrong credentials, path, message) never costs a sample.
 //! - Connection failures are probed at least every `connect_backoff_ms`: an uplink that returns is used within
-//!   about a second. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
+//!   about a second. In outages of more than a minute the pause grows to a sixtieth of the outage, at most
+//!   [`MAX_PROBE_MS`]. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
+//! - A backlog older than `slow_start_ms` is sent at a pace that begins low and rises, see `pace.rs`.
 //! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
 //!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
 //!   them, samples from the past would land on older ones. Every [`CLOCK_PROBE_MS`] a request without samples asks for the
@@ -46,6 +48,7 @@ mod answer;
 mod config;
 mod counters;
 mod describing;
+mod pace;
 
 use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, SentFrame, Stop};
 use super::identity::Identity;
@@ -55,6 +58,7 @@ use crate::clock::{Instant, UnixMillis};
 use crate::frame::{Frame, FrameNo, FrameSource};
 use crate::metadata::Metadata;
 use describing::Describing;
+use pace::Pace;
 
 pub use config::{Action, ErrorKind, MessageChoice, MetadataConfig, Request, SenderConfig};
 pub use counters::{Counters, Totals};
@@ -75,6 +79,13 @@ pub const MIN_HOLD_MS: u64 = 10 * 1000;
 
 /// Longest wait of a hold, milliseconds. Each look costs one request on a metered link.
 pub const MAX_HOLD_MS: u64 = 5 * 60 * 1000;
+
+/// Longest pause between two attempts to connect, milliseconds, reached after twelve minutes. A region that was dark for long comes
+/// back spread over this time.
+pub const MAX_PROBE_MS: u64 = 12 * 1000;
+
+/// Pauses between attempts to connect grow to one part in this many of the outage.
+const PROBE_SHARE: u64 = 60;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -128,6 +139,8 @@ pub struct Sender {
     place: Place,
     /// The source must be moved to `place` before the next frame is read.
     seek: bool,
+    /// Nothing lies behind the batch in hand.
+    caught_up: bool,
     /// The batch in hand has been sent before in another shape: it does not wait for the interval again.
     again: bool,
     /// Samples before this place may be stored at the receiver already.
@@ -160,6 +173,9 @@ pub struct Sender {
     sent_before: Option<UnixMillis>,
     next_probe: Instant,
     describing: Describing,
+    pace: Pace,
+    /// First of the attempts that have failed in a row.
+    failing_since: Option<Instant>,
     counters: Counters,
 }
 
@@ -170,6 +186,11 @@ impl Sender {
     pub fn new(config: SenderConfig, identity: Identity, first: FrameNo, replay_until: FrameNo) -> Self {
         let limits = config.batch_limits();
         let place = Place::before(first);
+        // A stretched interval makes no backlog.
+        let slow_start = match config.slow_start_ms {
+            0 => 0,
+            ms => ms.saturating_add(2 * config.flush_interval_ms),
+        };
         Self {
             batch: Batch::new(limits, config.seed),
             frame: Frame::with_extras(limits.frame_samples, limits.extras_bytes),
@@ -178,6 +199,7 @@ impl Sender {
             layout: Layout::Live,
             place,
             seek: true,
+            caught_up: false,
             again: false,
             doubt_until: Place::before(replay_until),
             split: None,
@@ -202,6 +224,8 @@ impl Sender {
             sent_before: None,
             next_probe: Instant(0),
             describing: Describing::default(),
+            pace: Pace::new(slow_start, config.seed),
+            failing_since: None,
             counters: Counters::default(),
             config,
         }
@@ -274,6 +298,12 @@ impl Sender {
     #[must_use]
     pub const fn failed_attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// How fast a paced backlog goes out, in thousandths of the speed it was scraped at; `None`: nothing is paced.
+    #[must_use]
+    pub const fn speed(&self) -> Option<u64> {
+        self.pace.speed()
     }
 
     /// Milliseconds our clock is ahead of the receiver's, negative when behind; `None` while either is not known.
@@ -361,7 +391,8 @@ impl Sender {
         if self.state == State::Gathering {
             match self.gather(now, wall, source, metadata)? {
                 Some(action) => return Ok(self.describe_meanwhile(now, action, metadata)),
-                None => self.state = State::Ready(self.not_before),
+                None if self.begins_to_pace(now, wall) => return Ok(Action::Wait(now)),
+                None => self.state = State::Ready(self.not_before.max(self.pace.next())),
             }
         }
         Ok(self.send_when_due(now, wall))
@@ -450,6 +481,29 @@ impl Sender {
         }
     }
 
+    /// Asks for the pace of the batch just sealed; true: it is gathered again, smaller.
+    fn begins_to_pace(&mut self, now: Instant, wall: Option<UnixMillis>) -> bool {
+        let Some(range) = self.batch.time_range() else {
+            return false;
+        };
+        // What is sent in parts is in a hurry of its own.
+        let unpaced = self.caught_up || self.flush.is_some() || self.split.is_some();
+        let samples = self.batch.samples();
+        self.pace.frame(self.batch.largest_frame());
+        if self.pace.speed().is_some() && self.batch.end().part > 0 && samples < self.live_limit() {
+            // The pace shall not cut a frame in two: a loss of power between the halves would cost one.
+            self.pace.frame((2 * samples).min(self.live_limit()));
+            self.rebuild();
+            return true;
+        }
+        let begins = self.pace.sealed(now, wall, (samples, range), unpaced);
+        let smaller = begins && self.pace.limit(samples) < samples;
+        if smaller {
+            self.rebuild();
+        }
+        smaller
+    }
+
     /// There is no sample to send for now.
     fn idle(&mut self, now: Instant, next_flush: Instant, stop: Stop) -> Action {
         if now >= next_flush {
@@ -457,6 +511,9 @@ impl Sender {
             let interval = self.config.flush_interval_ms.max(1);
             let ticks = now.since(next_flush) / interval + 1;
             self.next_flush = Some(next_flush + ticks.saturating_mul(interval));
+        }
+        if stop == Stop::End {
+            self.pace.caught_up();
         }
         match stop {
             Stop::Yield | Stop::Full => Action::Wait(now),
@@ -483,7 +540,11 @@ impl Sender {
             .backlog_samples_per_send
             .max(self.config.max_samples_per_send);
         Bounds {
-            samples: backlog.min(self.size_limit).min(half.unwrap_or(usize::MAX)),
+            samples: self
+                .pace
+                .limit(backlog)
+                .min(self.size_limit)
+                .min(half.unwrap_or(usize::MAX)),
             frames,
             end: match (doubt_end, split_end) {
                 (Some(a), Some(b)) => Some(a.min(b)),
@@ -510,6 +571,7 @@ impl Sender {
     fn seal(&mut self, now: Instant, next_flush: Instant, stop: Stop, metadata: &Metadata) {
         let fresh = self.batch.span_ms() <= self.config.flush_interval_ms.saturating_mul(2);
         let caught_up = stop == Stop::End || stop == Stop::TimeUnknown;
+        self.caught_up = caught_up;
         let wanted = if fresh && (caught_up || self.batch.samples() <= self.live_limit()) && !self.config.group_live {
             Layout::Live
         } else {
@@ -583,6 +645,7 @@ impl Sender {
         }
         self.not_before = Instant(0);
         self.state = State::InFlight;
+        self.pace.sent(now);
         self.counters.note_attempt(self.batch.counts());
         Action::Send
     }

@@ -1,0 +1,330 @@
+//! How fast a backlog goes home.
+//!
+//! A region that comes back does so all at once. Each agent alone would send its backlog as fast as the link takes it; ten
+//! thousand of them would bury the receiver. Nobody can count the others, so every agent paces itself by what it knows: how
+//! much scraped time a batch covers, and how the receiver answers.
+//!
+//! A backlog older than `slow_start_ms` goes out at a *speed*: scraped time per time. It begins at [`FIRST_SPEED`], a little
+//! above what the receiver carries anyway, and doubles every [`DOUBLING_MS`] for as long as the receiver answers as quickly as
+//! it used to. A slow answer takes a third off; 429, 5xx or no answer halve it, and what was refused is not sent again before
+//! [`REFUSED_MS`]. Batches shrink and grow with the speed: about [`TURN_MS`] lie between two requests. When
+//! all is sent, pacing is over. Younger backlogs, and a flush, are sent at once.
+//!
+//! Jitter: the first request after a restart waits for up to [`FIRST_WAIT_MS`], each further one a quarter of
+//! its wait more or less.
+//!
+//! Nothing is allocated. All arithmetic saturates: times come from clocks and receivers.
+
+use crate::clock::{Instant, UnixMillis};
+
+/// Speeds are in thousandths of the speed of scraping.
+const REAL_TIME: u64 = 1_000;
+
+/// Speed of the first paced request. Below it a backlog would take longer than the outage did; above, the
+/// first seconds after a regional outage leave the receiver no reserve for noise.
+const FIRST_SPEED: u64 = REAL_TIME * 7 / 4;
+
+/// Lowest speed: a backlog still gets shorter.
+const LOWEST_SPEED: u64 = REAL_TIME + REAL_TIME / 4;
+
+/// Highest speed: beyond it the wait between two requests is below the time they take.
+const HIGHEST_SPEED: u64 = 1 << 40;
+
+/// Time in which the speed doubles, milliseconds. A receiver shows what a fleet asks of it with the delay of
+/// a turn: a fleet that doubles in five turns or less overshoots what it has not seen yet by a seventh and more.
+const DOUBLING_MS: u64 = 75_000;
+
+/// Milliseconds between two requests, as long as they hold what is due by then.
+const TURN_MS: u64 = 10_000;
+
+/// Longest wait between two requests: scraped time may have holes of any length.
+const LONGEST_WAIT_MS: u64 = 2 * TURN_MS;
+
+/// Longest wait before the first paced request after a restart, milliseconds: a region whose power returns starts at once.
+const FIRST_WAIT_MS: u64 = 15_000;
+
+/// Shortest wait after a paced request was refused for the receiver's load, milliseconds.
+const REFUSED_MS: u64 = 5_000;
+
+/// An answer may take this much longer than expected before it counts as slow, milliseconds.
+const SLACK_MS: u64 = 100;
+
+#[derive(Debug)]
+pub(super) struct Pace {
+    slow_start_ms: u64,
+    active: bool,
+    speed: u64,
+    /// When the speed was last set.
+    set_at: Instant,
+    /// When the last request left.
+    sent: Option<Instant>,
+    /// Not before this instant goes the batch in hand.
+    next: Instant,
+    /// Newest time that is settled.
+    settled: Option<UnixMillis>,
+    /// Samples per 1,024 s of scraped time, as of the last batch; 0: not known.
+    density: u64,
+    /// Samples of the largest frame seen.
+    largest_frame: usize,
+    /// Quickest answer of late, milliseconds.
+    quickest_ms: u64,
+    /// Most samples per 1,024 ms that an answer took.
+    best_rate: u64,
+    random: u64,
+}
+
+impl Pace {
+    pub const fn new(slow_start_ms: u64, seed: u64) -> Self {
+        Self {
+            slow_start_ms,
+            active: false,
+            speed: FIRST_SPEED,
+            set_at: Instant(0),
+            sent: None,
+            next: Instant(0),
+            settled: None,
+            density: 0,
+            largest_frame: 0,
+            quickest_ms: u64::MAX,
+            best_rate: 0,
+            random: seed ^ 0x7061_6365,
+        }
+    }
+
+    /// Speed over that of scraping in thousandths, while a backlog is paced.
+    pub const fn speed(&self) -> Option<u64> {
+        if self.active { Some(self.speed) } else { None }
+    }
+
+    /// Most samples of a batch, where `most` would be allowed.
+    pub fn limit(&self, most: usize) -> usize {
+        if !self.active || self.density == 0 {
+            return most;
+        }
+        let turn = self.speed.saturating_mul(TURN_MS) / REAL_TIME;
+        let due = self.density.saturating_mul(turn) / (1024 * 1000);
+        usize::try_from(due)
+            .unwrap_or(usize::MAX)
+            .max(self.largest_frame)
+            .min(most)
+    }
+
+    /// A batch may have to hold one frame of so many samples.
+    pub fn frame(&mut self, samples: usize) {
+        self.largest_frame = self.largest_frame.max(samples);
+    }
+
+    /// A batch of `samples` between two times is sealed, with more behind it unless `caught_up`; it goes at [`Pace::next`].
+    ///
+    /// True: pacing has begun, and the batch may be larger than it now should be.
+    pub fn sealed(
+        &mut self,
+        now: Instant,
+        wall: Option<UnixMillis>,
+        (samples, range): (usize, (UnixMillis, UnixMillis)),
+        caught_up: bool,
+    ) -> bool {
+        self.next = Instant(0);
+        let (oldest, newest) = range;
+        let since = |from: UnixMillis| u64::try_from(newest.0.saturating_sub(from.0)).unwrap_or(0);
+        let lag = wall.and_then(|wall| u64::try_from(wall.0.saturating_sub(oldest.0)).ok());
+        let begins = !self.active && self.slow_start_ms > 0 && lag.is_some_and(|lag| lag > self.slow_start_ms);
+        if begins {
+            self.active = true;
+            self.speed = FIRST_SPEED;
+            self.set_at = now;
+        }
+        if caught_up {
+            self.caught_up();
+        }
+        if !self.active {
+            return false;
+        }
+        let span = since(self.settled.unwrap_or(oldest)).max(since(oldest));
+        if span > 0 {
+            self.density = (samples as u64).saturating_mul(1024 * 1000) / span;
+        }
+        self.next = match self.sent {
+            Some(sent) => {
+                let wait = (span.saturating_mul(REAL_TIME) / self.speed).min(LONGEST_WAIT_MS);
+                sent + (wait - wait / 4 + self.random_to(wait / 2))
+            }
+            None => now + self.random_to(FIRST_WAIT_MS),
+        };
+        begins
+    }
+
+    /// There is nothing more to send.
+    pub const fn caught_up(&mut self) {
+        self.active = false;
+        self.next = Instant(0);
+    }
+
+    /// When the batch in hand may go.
+    pub const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// A request leaves.
+    pub const fn sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+    }
+
+    /// The samples of a batch up to `newest` are settled.
+    pub fn settled(&mut self, newest: Option<UnixMillis>) {
+        self.settled = self.settled.max(newest);
+    }
+
+    /// The receiver took so many samples.
+    pub fn taken(&mut self, now: Instant, samples: usize) {
+        let Some(sent) = self.sent else { return };
+        let (took, samples) = (now.since(sent), samples as u64);
+        let size = samples.saturating_mul(1024).checked_div(self.best_rate).unwrap_or(0);
+        let expected = self.quickest_ms.saturating_add(size);
+        let slow = took > expected.saturating_add(expected / 2).saturating_add(SLACK_MS);
+        // What was quickest long ago is forgotten, little by little.
+        self.quickest_ms = self.quickest_ms.saturating_add(self.quickest_ms / 16 + 1).min(took);
+        let rate = samples.saturating_mul(1024) / took.max(1);
+        self.best_rate = (self.best_rate - self.best_rate / 16).max(rate);
+        if slow {
+            self.slow_down(now, self.speed / 3);
+        } else if self.active {
+            let passed = now.since(self.set_at).min(DOUBLING_MS);
+            self.speed = (self.speed + self.speed.saturating_mul(passed) / DOUBLING_MS).min(HIGHEST_SPEED);
+            self.set_at = now;
+        }
+    }
+
+    /// The receiver did not take a request for its load, or did not answer; the shortest wait.
+    pub fn refused(&mut self, now: Instant) -> u64 {
+        self.slow_down(now, self.speed / 2);
+        if self.active {
+            REFUSED_MS + self.random_to(REFUSED_MS)
+        } else {
+            0
+        }
+    }
+
+    fn slow_down(&mut self, now: Instant, by: u64) {
+        self.speed = (self.speed - by).max(LOWEST_SPEED);
+        self.set_at = now;
+    }
+
+    /// Evenly spread over 0..=`most`, which is below 2^32.
+    fn random_to(&mut self, most: u64) -> u64 {
+        let draw = crate::backoff::next_random(&mut self.random);
+        ((draw >> 32) * (most + 1)) >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_MS: i64 = 3_600_000;
+
+    /// Seals a batch of 100 samples over 15 s that is an hour old.
+    fn seal(pace: &mut Pace, now: u64, at: i64) -> bool {
+        let range = (UnixMillis(at), UnixMillis(at + 15_000));
+        pace.sealed(Instant(now), Some(UnixMillis(at + HOUR_MS)), (100, range), false)
+    }
+
+    #[test]
+    fn an_old_backlog_begins_a_little_faster_than_scraping() {
+        let mut pace = Pace::new(60_000, 1);
+        pace.sent(Instant(1_000));
+        assert!(seal(&mut pace, 1_000, 0));
+        assert!(!seal(&mut pace, 1_000, 0), "it begins once");
+        let wait = pace.next().since(Instant(1_000));
+        assert!((6_400..=10_800).contains(&wait), "{wait}");
+        // 17.5 s of scraped time per turn.
+        assert_eq!(pace.limit(10_000), 116);
+        assert_eq!(pace.limit(50), 50);
+        pace.frame(200);
+        assert_eq!(pace.limit(10_000), 200, "a whole scrape");
+    }
+
+    #[test]
+    fn the_speed_doubles_while_answers_are_quick() {
+        let mut pace = Pace::new(60_000, 1);
+        let (mut now, mut at, mut doublings) = (0, 0, 0);
+        while now < 10 * DOUBLING_MS {
+            seal(&mut pace, now, at);
+            now = pace.next().0.max(now);
+            pace.sent(Instant(now));
+            now += 40;
+            pace.taken(Instant(now), 100);
+            pace.settled(Some(UnixMillis(at + 15_000)));
+            at += 15_000;
+            let expected = FIRST_SPEED << (now / DOUBLING_MS).min(30);
+            doublings += u64::from(pace.speed >= expected);
+        }
+        assert!(pace.speed > FIRST_SPEED << 9, "{}", pace.speed);
+        assert!(doublings > 10);
+    }
+
+    #[test]
+    fn slow_answers_and_refusals_lower_it_down_to_a_floor() {
+        let mut pace = Pace::new(60_000, 1);
+        pace.sent(Instant(0));
+        seal(&mut pace, 0, 0);
+        pace.speed = 16_000;
+        pace.taken(Instant(50), 100);
+        let before = pace.speed;
+        pace.sent(Instant(1_000));
+        pace.taken(Instant(2_000), 100);
+        assert_eq!(pace.speed, before - before / 3, "a second where 50 ms were usual");
+        let before = pace.speed;
+        pace.refused(Instant(3_000));
+        assert_eq!(pace.speed, before - before / 2);
+        for _ in 0..10 {
+            assert!((REFUSED_MS..=2 * REFUSED_MS).contains(&pace.refused(Instant(3_000))));
+        }
+        assert_eq!(pace.speed, LOWEST_SPEED);
+    }
+
+    #[test]
+    fn a_large_batch_over_a_slow_link_is_no_slow_answer() {
+        let mut pace = Pace::new(60_000, 1);
+        pace.sent(Instant(0));
+        seal(&mut pace, 0, 0);
+        // 100 samples a second, and half a second for the way.
+        let mut now = 0;
+        let mut before = pace.speed;
+        for samples in [100_u64, 150, 300, 700, 1_500, 3_000] {
+            pace.sent(Instant(now));
+            now += 500 + samples * 10;
+            pace.taken(Instant(now), samples as usize);
+            assert!(pace.speed > before, "{samples}");
+            before = pace.speed;
+        }
+    }
+
+    #[test]
+    fn young_backlogs_and_the_end_of_one_are_not_paced() {
+        let mut pace = Pace::new(60_000, 1);
+        let range = (UnixMillis(0), UnixMillis(30_000));
+        assert!(!pace.sealed(Instant(0), Some(UnixMillis(60_000)), (100, range), false));
+        assert_eq!((pace.speed(), pace.next()), (None, Instant(0)));
+        assert_eq!(pace.limit(10_000), 10_000);
+        assert!(pace.refused(Instant(0)) == 0);
+        seal(&mut pace, 0, 0);
+        assert!(pace.speed().is_some());
+        assert!(!pace.sealed(Instant(0), Some(UnixMillis(HOUR_MS)), (100, range), true));
+        assert_eq!((pace.speed(), pace.next()), (None, Instant(0)));
+        let mut off = Pace::new(0, 1);
+        assert!(!seal(&mut off, 0, 0));
+    }
+
+    #[test]
+    fn hostile_times_do_no_harm() {
+        let mut pace = Pace::new(1, 1);
+        let range = (UnixMillis(i64::MIN), UnixMillis(i64::MAX));
+        pace.sealed(Instant(0), Some(UnixMillis(i64::MAX)), (usize::MAX, range), false);
+        pace.sent(Instant(0));
+        pace.taken(Instant(u64::MAX), usize::MAX);
+        pace.settled(Some(UnixMillis(i64::MIN)));
+        pace.sealed(Instant(5), Some(UnixMillis(i64::MAX)), (1, range), false);
+        assert!(pace.next() <= Instant(LONGEST_WAIT_MS * 2));
+    }
+}
