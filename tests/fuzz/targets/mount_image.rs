@@ -100,7 +100,10 @@ pub fn mount_image(data: &[u8]) {
     world.adopt();
     let numbers = write(&mut ring, &mut world);
     rings::drain(&mut ring, &world.catalogue, 1);
+    let lapped = ring.counters().frames_lapped;
     let committed = ring.commit(&mut world.catalogue);
+    // Segments that hold one frame each may fill the ring at once.
+    let room = ring.counters().frames_lapped == lapped;
     let acknowledged = ring.min_ack();
     rings::inspect(ring.storage());
     let ram = ring.into_storage().crash(&[], 1);
@@ -111,7 +114,7 @@ pub fn mount_image(data: &[u8]) {
         committed.expect("the medium takes writes");
         for number in numbers {
             assert!(
-                number < acknowledged.0 || read.iter().any(|told| told.number == number),
+                !room || number < acknowledged.0 || read.iter().any(|told| told.number == number),
                 "frame {number} was written and is not there"
             );
         }
