@@ -523,6 +523,7 @@ const SENDER: SenderConfig = SenderConfig {
     min_backoff_ms: 30,
     max_backoff_ms: 5_000,
     connect_backoff_ms: 1_000,
+    rate_limit: 0,
     slow_start_ms: 0,
     max_sample_age_ms: 0,
     retry_on_429: true,

@@ -186,6 +186,7 @@ fn sender(plan: &Plan, number: usize, first: u64, replay: u64) -> Sender {
         min_backoff_ms: 30,
         max_backoff_ms: 5_000,
         connect_backoff_ms: 1_000,
+        rate_limit: 0,
         slow_start_ms: plan.slow_start_ms,
         max_sample_age_ms: 0,
         retry_on_429: true,

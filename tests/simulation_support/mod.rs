@@ -366,6 +366,7 @@ impl World {
             min_backoff_ms: 30,
             max_backoff_ms: 5_000,
             connect_backoff_ms: 1_000,
+            rate_limit: 0,
             slow_start_ms: self.setup.slow_start_ms,
             max_sample_age_ms: self.setup.max_sample_age_ms,
             retry_on_429: true,

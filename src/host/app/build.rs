@@ -526,6 +526,7 @@ impl Plan {
             min_backoff_ms: queue.min_backoff.ms,
             max_backoff_ms: queue.max_backoff.ms,
             connect_backoff_ms: 1_000,
+            rate_limit: uplink.rate_limit.bytes,
             slow_start_ms: uplink.slow_start.ms,
             max_sample_age_ms: queue.sample_age_limit.ms,
             retry_on_429: queue.retry_on_http_429,

@@ -119,7 +119,10 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>,
     let mut reason = CaptureBody::<REASON_BYTES>::new();
     let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
     let deadline = now() + remote.timeout_ms;
-    let result = post((client, deadline), &outgoing, body, &mut drain.buffers, &mut reason).await;
+    let (result, sent) = post((client, deadline), &outgoing, body, &mut drain.buffers, &mut reason).await;
+    if let Some(sender) = shared.agent.borrow_mut().sender_mut(drain.remote) {
+        sender.charge(now(), sent);
+    }
     match result {
         Ok(head) if outgoing.families > 0 => described(shared, remote, drain.remote, &head, reason.first_line()),
         Ok(head) => answered(
@@ -156,7 +159,7 @@ async fn post(
     body: &[u8],
     buffers: &mut Buffers,
     reason: &mut CaptureBody<REASON_BYTES>,
-) -> Result<ResponseHead, HttpError> {
+) -> (Result<ResponseHead, HttpError>, u64) {
     let mut attempt = heapless::String::<12>::new();
     // Ten digits at most.
     let _ = write!(attempt, "{}", outgoing.retry_attempt);
@@ -179,7 +182,11 @@ async fn post(
         body_limit: 0,
         deadline,
     };
-    client.lock().await.request(&request, buffers, reason).await
+    let mut client = client.lock().await;
+    let sent = |client: &Client| client.stats().head_bytes_sent + client.stats().body_bytes_sent;
+    let before = sent(&client);
+    let result = client.request(&request, buffers, reason).await;
+    (result, sent(&client) - before)
 }
 
 fn note_error(remote: &RemoteClient, text: core::fmt::Arguments<'_>) {

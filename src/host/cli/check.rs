@@ -103,6 +103,10 @@ fn print_ring(config: &Config, targets: &crate::host::config::Targets) {
             laps % 1_000 / 100
         );
     }
+    let limit = config.tidegate.uplink.rate_limit;
+    if !limit.is_zero() {
+        std::println!("  uplink: each remote is sent at most {limit} a second");
+    }
     std::println!(
         "  Assumed: {}.{:02} bytes a sample before padding to blocks (noisy analogue values take 1.5 to 3), series spread evenly \
          over the targets within their sample_limit{}. While the uplink works nothing is written at all.",

@@ -399,6 +399,7 @@ fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
     y.section("uplink", |y| {
         y.plain("flush_interval", own.uplink.flush_interval)?;
         y.plain("max_sample_age", own.uplink.max_sample_age)?;
+        y.plain("rate_limit", own.uplink.rate_limit)?;
         y.plain("slow_start", own.uplink.slow_start)
     })?;
     y.section("clock", |y| {

@@ -173,6 +173,8 @@ pub struct Uplink {
     pub flush_interval: Duration,
     /// Age at which samples are given up; 0: never.
     pub max_sample_age: Duration,
+    /// Bytes per second that each remote is sent, headers and bodies; 0: no limit.
+    pub rate_limit: Size,
     /// Age from which a backlog is sent at a pace that begins low; 0: every backlog goes at once.
     pub slow_start: Duration,
 }
@@ -182,6 +184,7 @@ impl Default for Uplink {
         Self {
             flush_interval: Duration::from_secs(5),
             max_sample_age: Duration::default(),
+            rate_limit: Size::from_bytes(0),
             slow_start: Duration::from_secs(60),
         }
     }

@@ -51,6 +51,8 @@ pub struct SenderConfig {
     pub max_backoff_ms: u64,
     /// Most milliseconds between two attempts to connect in an outage of up to a minute; 1,000 unless there is reason.
     pub connect_backoff_ms: u64,
+    /// `tidegate.uplink.rate_limit`: bytes per second, headers and bodies; 0 = no limit.
+    pub rate_limit: u64,
     /// `tidegate.uplink.slow_start`: backlogs older than this are paced; 0 = none.
     pub slow_start_ms: u64,
     /// `queue_config.sample_age_limit` or `tidegate.uplink.max_sample_age`; 0 = none.

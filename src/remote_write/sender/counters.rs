@@ -39,6 +39,8 @@ pub struct Counters {
     /// `tidegate_remote_write_requests_total`: attempts with samples.
     pub requests: u64,
 
+    /// `tidegate_remote_write_rate_limited_total`: requests that have waited for the rate limit.
+    pub rate_limited: u64,
     /// Attempts without an answer.
     pub errors: u64,
     /// Batches halved for 413.

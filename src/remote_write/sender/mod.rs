@@ -30,6 +30,7 @@
 //! - Connection failures are probed at least every `connect_backoff_ms`: an uplink that returns is used within
 //!   about a second. In outages of more than a minute the pause grows to a sixtieth of the outage, at most
 //!   [`MAX_PROBE_MS`]. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
+//! - What goes out, headers included, keeps to `rate_limit` bytes per second, see `rate.rs`.
 //! - A backlog older than `slow_start_ms` is sent at a pace that begins low and rises, see `pace.rs`.
 //! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
 //!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
@@ -49,6 +50,7 @@ mod config;
 mod counters;
 mod describing;
 mod pace;
+mod rate;
 
 use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, SentFrame, Stop};
 use super::identity::Identity;
@@ -59,6 +61,7 @@ use crate::frame::{Frame, FrameNo, FrameSource};
 use crate::metadata::Metadata;
 use describing::Describing;
 use pace::Pace;
+use rate::Rate;
 
 pub use config::{Action, ErrorKind, MessageChoice, MetadataConfig, Request, SenderConfig};
 pub use counters::{Counters, Totals};
@@ -174,6 +177,7 @@ pub struct Sender {
     next_probe: Instant,
     describing: Describing,
     pace: Pace,
+    rate: Rate,
     /// First of the attempts that have failed in a row.
     failing_since: Option<Instant>,
     counters: Counters,
@@ -225,6 +229,7 @@ impl Sender {
             next_probe: Instant(0),
             describing: Describing::default(),
             pace: Pace::new(slow_start, config.seed),
+            rate: Rate::new(config.rate_limit),
             failing_since: None,
             counters: Counters::default(),
             config,
@@ -340,6 +345,11 @@ impl Sender {
             State::Describing => self.counters.metadata_bytes += compressed,
             _ => self.counters.bytes += compressed,
         }
+    }
+
+    /// Tells that an attempt has put so many bytes on the wire, headers and body: the rate limit lives of it.
+    pub fn charge(&mut self, now: Instant, bytes: u64) {
+        self.rate.charge(now, bytes);
     }
 
     /// Sends what there is without waiting for the interval, until all is acknowledged, the receiver does not take
@@ -639,6 +649,10 @@ impl Sender {
             self.rebuild();
             self.attempts = attempts;
             return Action::Wait(now);
+        }
+        if let Some((at, first)) = self.rate.wait(now) {
+            self.counters.rate_limited += u64::from(first);
+            return held.map_or(Action::Wait(at), |reason| Action::Hold(reason, at));
         }
         if let Some(flush) = &mut self.flush {
             flush.first = false;

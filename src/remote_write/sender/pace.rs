@@ -22,7 +22,7 @@ const REAL_TIME: u64 = 1_000;
 
 /// Speed of the first paced request. Below it a backlog would take longer than the outage did; above, the
 /// first seconds after a regional outage leave the receiver no reserve for noise.
-const FIRST_SPEED: u64 = REAL_TIME * 7 / 4;
+const FIRST_SPEED: u64 = REAL_TIME * 8 / 5;
 
 /// Lowest speed: a backlog still gets shorter.
 const LOWEST_SPEED: u64 = REAL_TIME + REAL_TIME / 4;
@@ -236,9 +236,9 @@ mod tests {
         assert!(seal(&mut pace, 1_000, 0));
         assert!(!seal(&mut pace, 1_000, 0), "it begins once");
         let wait = pace.next().since(Instant(1_000));
-        assert!((6_400..=10_800).contains(&wait), "{wait}");
-        // 17.5 s of scraped time per turn.
-        assert_eq!(pace.limit(10_000), 116);
+        assert!((7_000..=11_800).contains(&wait), "{wait}");
+        // 16 s of scraped time per turn.
+        assert_eq!(pace.limit(10_000), 106);
         assert_eq!(pace.limit(50), 50);
         pace.frame(200);
         assert_eq!(pace.limit(10_000), 200, "a whole scrape");

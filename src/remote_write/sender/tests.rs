@@ -31,6 +31,7 @@ fn config() -> SenderConfig {
         min_backoff_ms: 30,
         max_backoff_ms: 5000,
         connect_backoff_ms: 1000,
+        rate_limit: 0,
         slow_start_ms: 60_000,
         max_sample_age_ms: 0,
         retry_on_429: true,

@@ -17,7 +17,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 35] = [
+const FAMILIES: [Family; 36] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -162,6 +162,12 @@ const FAMILIES: [Family; 35] = [
         Kind::Counter,
         "Requests with samples.",
         |r| r.sender.counters().requests,
+    ),
+    (
+        "tidegate_remote_write_rate_limited_total",
+        Kind::Counter,
+        "Requests that have waited for uplink.rate_limit.",
+        |r| r.sender.counters().rate_limited,
     ),
     (
         "tidegate_remote_write_errors_total",
