@@ -33,6 +33,7 @@ pub struct Args {
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand)]
 #[expect(missing_docs, reason = "each is documented at its arguments")]
+#[expect(clippy::large_enum_variant, reason = "there is one, parsed once")]
 pub enum Command {
     Run(Run),
     Check(Check),

@@ -390,7 +390,6 @@ impl Sending<'_> {
             }
             let pause = asked.map_or(wait, |ms| Duration::from_millis(ms).min(TIMEOUT));
             std::eprintln!("{}: {problem}; again in {pause:?}", self.receiver.url);
-            #[expect(clippy::disallowed_methods, reason = "a one-shot command has nothing else to do")]
             std::thread::sleep(pause);
             wait = (2 * wait).min(LONGEST_WAIT);
             attempt += 1;
