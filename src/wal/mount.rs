@@ -458,7 +458,7 @@ impl<S: Storage> Ring<S> {
                 dictionary: if kept {
                     scan.dictionary.count
                 } else {
-                    DictionaryCheck::first_count(self.epoch)
+                    scan.dictionary.later_count(self.epoch)
                 },
                 opening: Opening::Resume { anew: !kept },
                 dictionary_done: true,

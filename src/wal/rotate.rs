@@ -66,7 +66,7 @@ impl<S: Storage> Ring<S> {
                 slot,
                 index: self.flash.geometry.first_block(),
                 offset: 0,
-                dictionary: 0,
+                dictionary: DictionaryCheck::segment_count(self.boot_key, self.epoch),
                 opening: Opening::First,
                 dictionary_done: false,
                 has_frames: false,

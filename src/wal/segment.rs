@@ -13,6 +13,7 @@
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Fault, Geometry, Medium, block_seed, flag};
 use super::seeded::{self, Fault as Seeded};
 use super::storage::Storage;
+use crate::hash::crc32c;
 use crate::value::varint::MAX_VARINT_BYTES;
 use alloc::boxed::Box;
 use alloc::vec;
@@ -424,6 +425,8 @@ fn restart(header: BlockHeader) -> Item {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DictionaryCheck {
     pub(crate) count: u16,
+    /// Where the segment's first dictionary began to count.
+    base: u16,
     pub(crate) broken: bool,
 }
 
@@ -437,17 +440,30 @@ pub(crate) enum Dictionary {
 }
 
 impl DictionaryCheck {
-    /// Where a dictionary that `epoch` begins within a segment counts from: away from the counts of those before it, so that
+    /// Where the first dictionary of a segment counts from: another number for each boot and epoch. A boot that was cut before
+    /// its first block had landed whole may have left a part of it, and the next boot's torn write may complete it: definitions
+    /// of one must not go with frames of the other.
+    pub(crate) fn segment_count(boot_key: u32, epoch: u32) -> u16 {
+        let key = crc32c(boot_key, &epoch.to_le_bytes());
+        (key >> 16) as u16 ^ key as u16
+    }
+
+    /// Where a dictionary that `epoch` begins within this segment counts from: away from the counts of those before it, so that
     /// its definitions, if they are lost, are not taken for as many of an older one.
-    pub(crate) const fn first_count(epoch: u32) -> u16 {
-        // Multiples of the golden section of 2^16 keep their distance from each other; a segment begins at 0.
-        (epoch as u16).wrapping_mul(0x9e37) | 0x80
+    pub(crate) const fn later_count(&self, epoch: u32) -> u16 {
+        // Multiples of the golden section of 2^16 keep their distance from each other.
+        self.base.wrapping_add((epoch as u16).wrapping_mul(0x9e37) | 0x80)
     }
 
     /// Takes note of a restart.
     pub(crate) fn restart(&mut self, flags: u8, count: u16) -> Dictionary {
         if flags & (flag::FIRST | flag::NEW_DICTIONARY) != 0 {
-            *self = Self { count, broken: false };
+            let base = if flags & flag::FIRST != 0 { count } else { self.base };
+            *self = Self {
+                count,
+                base,
+                broken: false,
+            };
             return Dictionary::Anew;
         }
         self.broken |= self.count != count;
@@ -654,15 +670,30 @@ mod tests {
     fn as_many_definitions_of_another_dictionary_do_not_pass_for_those_that_are_lost() {
         for epoch in 2..60 {
             let mut check = DictionaryCheck::default();
-            check.restart(flag::FIRST, 0);
+            check.restart(flag::FIRST, 40_000);
             (0..3).for_each(|_| check.record());
-            // The block with NEWDICT and three definitions did not land, the frames behind it did.
-            check.restart(SYNC, DictionaryCheck::first_count(epoch) + 3);
-            assert!(check.broken, "epoch {epoch}");
             for other in 1..epoch {
-                let (one, two) = (DictionaryCheck::first_count(other), DictionaryCheck::first_count(epoch));
+                let (one, two) = (check.later_count(other), check.later_count(epoch));
                 assert!(one.abs_diff(two) > 100, "epochs {other} and {epoch}");
             }
+            // The block with NEWDICT and three definitions did not land, the frames behind it did.
+            check.restart(SYNC, check.later_count(epoch).wrapping_add(3));
+            assert!(check.broken, "epoch {epoch}");
         }
+    }
+
+    #[test]
+    fn as_many_definitions_of_another_boot_do_not_pass_for_those_of_this_one() {
+        // A torn first block of boot 7, completed by the equal tail of the first block of boot 8, in front of frames of boot 8.
+        let (old, new) = (
+            DictionaryCheck::segment_count(7, 1),
+            DictionaryCheck::segment_count(8, 1),
+        );
+        let mut check = DictionaryCheck::default();
+        check.restart(flag::FIRST, old);
+        (0..4).for_each(|_| check.record());
+        check.restart(SYNC, new.wrapping_add(4));
+        assert!(check.broken);
+        assert_ne!(old, DictionaryCheck::segment_count(7, 2));
     }
 }
