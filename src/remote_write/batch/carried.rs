@@ -128,13 +128,6 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// What the samples of a frame carry, looked up by rising position.
-pub(super) struct Carrier<H: Iterator, E: Iterator, S: Iterator> {
-    pub histograms: Peekable<H>,
-    pub exemplars: Peekable<E>,
-    pub starts: Peekable<S>,
-}
-
 /// An exemplar as the frame has it.
 #[derive(Clone, Copy)]
 pub(super) struct Exemplar<'a> {
@@ -143,17 +136,17 @@ pub(super) struct Exemplar<'a> {
     pub labels: &'a str,
 }
 
-pub(super) fn carrier(
-    extras: &Extras,
-) -> Carrier<
-    impl Iterator<Item = (u16, &[u8])>,
-    impl Iterator<Item = (u16, Exemplar<'_>)>,
-    impl Iterator<Item = (u16, i64)>,
-> {
+/// Native histograms by position, for [`at`].
+pub(super) fn histograms(extras: &Extras) -> Peekable<impl Iterator<Item = (u16, &[u8])>> {
     let histogram = |extra| match extra {
         Extra::Histogram { position, message } => Some((position, message)),
         _ => None,
     };
+    extras.iter().filter_map(histogram).peekable()
+}
+
+/// Exemplars by position, for [`at`].
+pub(super) fn exemplars(extras: &Extras) -> Peekable<impl Iterator<Item = (u16, Exemplar<'_>)>> {
     let exemplar = |extra| match extra {
         Extra::Exemplar {
             position,
@@ -163,15 +156,16 @@ pub(super) fn carrier(
         } => Some((position, Exemplar { unix_ms, value, labels })),
         _ => None,
     };
+    extras.iter().filter_map(exemplar).peekable()
+}
+
+/// Start times by position, for [`at`].
+pub(super) fn starts(extras: &Extras) -> Peekable<impl Iterator<Item = (u16, i64)>> {
     let start = |extra| match extra {
         Extra::StartTime { position, unix_ms } => Some((position, unix_ms)),
         _ => None,
     };
-    Carrier {
-        histograms: extras.iter().filter_map(histogram).peekable(),
-        exemplars: extras.iter().filter_map(exemplar).peekable(),
-        starts: extras.iter().filter_map(start).peekable(),
-    }
+    extras.iter().filter_map(start).peekable()
 }
 
 /// The next item at `position`; those before it are passed over.

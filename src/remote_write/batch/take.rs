@@ -171,23 +171,25 @@ impl Batch {
     fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
         let frame = adding.frame;
         let mut explicit = frame.explicit.iter().peekable();
-        let mut carrier = carried::carrier(&frame.extras);
+        let mut histograms = carried::histograms(&frame.extras);
+        let mut exemplars = carried::exemplars(&frame.extras);
+        let mut starts = carried::starts(&frame.extras);
         for position in from..to {
             while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
             let own_time = explicit.next_if(|e| usize::from(e.position) == position);
             let time = own_time.map_or(adding.time, |e| e.unix_ms);
-            let histogram = carried::at(&mut carrier.histograms, position);
-            let start = carried::at(&mut carrier.starts, position);
+            let histogram = carried::at(&mut histograms, position);
+            let start = carried::at(&mut starts, position);
             if time < adding.oldest {
                 self.tally.too_old += 1;
                 self.tally.too_old_span.add(time);
                 continue;
             }
-            let mut exemplars = core::iter::from_fn(|| carried::at(&mut carrier.exemplars, position));
+            let mut its_exemplars = core::iter::from_fn(|| carried::at(&mut exemplars, position));
             let carries = Carries {
                 histogram,
                 start,
-                exemplars: &mut exemplars,
+                exemplars: &mut its_exemplars,
             };
             if self.add_one(adding, position, time, carries).is_err() {
                 if self.dictionary.is_crowded_by_others() {

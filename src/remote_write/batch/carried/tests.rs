@@ -397,8 +397,11 @@ fn tell(sent: &[Series]) -> Told {
     told
 }
 
+/// Series, time, count of observations.
+type Samples = Vec<(String, i64, Option<u64>)>;
+
 /// What must arrive: samples and histograms by series and time; exemplar values in order of sending per series.
-fn sums(told: &Told) -> (Vec<(String, i64, Option<u64>)>, Vec<(String, u64)>) {
+fn sums(told: &Told) -> (Samples, Vec<(String, u64)>) {
     let mut samples: Vec<_> = told.iter().map(|t| (t.0.clone(), t.1, t.2)).collect();
     samples.sort();
     let exemplars = |t: &(String, i64, Option<u64>, Vec<u64>)| {
