@@ -116,6 +116,7 @@ replays! {
     dict_decode: 3000,
     record_walk: 500,
     ops: 300,
+    clock_rebase: 500,
     text: 2000,
     openmetrics: 2000,
     protobuf: 2000,

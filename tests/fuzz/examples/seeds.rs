@@ -153,7 +153,7 @@ fn dictionaries() {
 
 fn programs() {
     let mut rng = fastrand::Rng::with_seed(7);
-    for (target, len) in [("ops", 120), ("mutate_image", 24)] {
+    for (target, len) in [("ops", 120), ("mutate_image", 24), ("clock_rebase", 90)] {
         for choice in 0..8u8 {
             let mut bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(len).collect();
             bytes[0] = choice;

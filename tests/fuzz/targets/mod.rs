@@ -6,6 +6,7 @@
 
 pub mod memory;
 
+mod clock_rebase;
 mod config;
 mod dict_decode;
 mod exposition;
@@ -60,6 +61,7 @@ pub const ALL: &[Target] = &[
     Target::new("dict_decode", dict_decode::dict_decode, 4 * MIB, 4 * KIB),
     Target::new("record_walk", record_walk::record_walk, 8 * MIB, 8 * KIB),
     Target::new("ops", ops::ops, 16 * MIB, 512),
+    Target::new("clock_rebase", clock_rebase::clock_rebase, 16 * MIB, 256),
     Target::new("text", exposition::text, 256 * KIB, 4 * KIB),
     Target::new("openmetrics", exposition::openmetrics, 256 * KIB, 4 * KIB),
     Target::new("protobuf", exposition::protobuf, 256 * KIB, 4 * KIB),

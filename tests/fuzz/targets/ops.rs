@@ -25,7 +25,7 @@ struct Model {
     boots: u8,
     /// Every frame ever appended, by number. One that was hidden by a torn block may come to light again.
     frames: BTreeMap<u64, Told>,
-    /// Those that were synced, or read after a cut.
+    /// Those that a commit has made durable.
     durable: BTreeSet<u64>,
     /// Those appended by this mount and not yet synced.
     fresh: BTreeSet<u64>,
@@ -276,12 +276,8 @@ impl Model {
             let read = self.check(remote);
             found.extend(read);
         }
-        if self.faults {
-            // What a failed commit left behind may be there for one reader and not for another.
-            self.durable.retain(|number| found.contains(number));
-        } else {
-            self.durable = found;
-        }
+        // What no commit made durable may be there for one reader and not for another.
+        self.durable.retain(|number| found.contains(number));
         self.faults = false;
         // Of a ring on which nothing was ever written the numbers begin anew.
         let next = self.ring().next_frame().0;
