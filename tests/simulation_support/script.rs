@@ -62,7 +62,7 @@ pub fn setup(seed: u64) -> Setup {
         clock_at_boot: random.u8(..4) > 0,
         max_sample_age_ms: 0,
         unknown_boot: UnknownBoot::Hold,
-        slow_start_ms: if seed % 3 == 0 { 60_000 } else { 0 },
+        slow_start_ms: if seed.is_multiple_of(3) { 60_000 } else { 0 },
     }
 }
 

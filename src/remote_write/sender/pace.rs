@@ -141,8 +141,8 @@ impl Pace {
             return false;
         }
         let span = since(self.settled.unwrap_or(oldest)).max(since(oldest));
-        if span > 0 {
-            self.density = (samples as u64).saturating_mul(1024 * 1000) / span;
+        if let Some(density) = (samples as u64).saturating_mul(1024 * 1000).checked_div(span) {
+            self.density = density;
         }
         self.next = match self.sent {
             Some(sent) => {
