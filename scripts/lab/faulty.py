@@ -240,7 +240,7 @@ SCRIPTS = {
 }
 
 
-# The job that a reload takes away.
+# The target that a reload takes away.
 REMOVED = "removed"
 
 

@@ -87,8 +87,8 @@ impl World {
             self.coin(target);
         }
         if self.rng.u8(0..14) == 0 {
-            for &(series, _) in &self.series[place] {
-                self.frame.stale.push(series).expect("fewer than eight");
+            for &(series, _) in self.series[place].iter().take(MAX_SAMPLES) {
+                self.frame.stale.push(series).expect("at most eight");
             }
             return;
         }
