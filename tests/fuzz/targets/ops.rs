@@ -163,6 +163,11 @@ impl Model {
 
     /// A commit of the frames below `to` is over. Those acknowledged before it began need not have been written.
     fn note_durable(&mut self, to: u64, ack: u64) {
+        if self.ring().stats().degraded {
+            // Nothing was written: what can be read behind failed writes need not outlast a cut.
+            self.round = None;
+            return;
+        }
         let after = self.fresh.split_off(&to);
         let done = std::mem::replace(&mut self.fresh, after);
         self.durable.extend(done.range(ack..));
