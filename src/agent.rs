@@ -446,6 +446,12 @@ impl<S: Storage> Agent<S> {
         self.senders.get_mut(remote)
     }
 
+    /// What is known of exposed texts.
+    #[must_use]
+    pub const fn table(&self) -> &SeriesTable {
+        &self.table
+    }
+
     /// Names of the series.
     #[must_use]
     pub const fn catalogue(&self) -> &Catalogue {

@@ -118,9 +118,18 @@ fn metrics_are_valid_in_both_formats_and_tell_no_secret() {
         "process_resident_memory_bytes",
         "tidegate_ring_free_bytes",
         "prometheus_remote_storage_samples_pending",
+        "tidegate_pool_bytes{pool=\"catalogue\"}",
+        "tidegate_pool_peak_ratio{pool=\"staging\"}",
+        "tidegate_arena_peak_bytes",
+        "tidegate_heap_refused_total",
+        "tidegate_out_of_memory_total{operation=\"tls_handshake\"}",
+        "tidegate_loop_step_seconds_bucket{le=\"0.002\"}",
     ] {
         assert!(old.iter().any(|text| text.starts_with(name)), "{name} in {old:?}");
     }
+    // At a cap that is the sum of the plan.
+    assert_eq!(agent.metric("tidegate_heap_refused_total"), 0.0);
+    assert!(agent.metric("tidegate_heap_bytes") < agent.metric("tidegate_heap_limit_bytes"));
     agent.stop();
     for text in [plain.body, open.body, agent_log(&setup)] {
         assert!(!text.contains("hunter"), "{text}");
@@ -134,7 +143,7 @@ fn agent_log(setup: &Setup) -> String {
 /// Families once each, HELP and TYPE before their samples, counters named `_total`.
 fn check_families(body: &str, open: bool) {
     let mut seen = BTreeSet::new();
-    let (mut family, mut counter) = (String::new(), false);
+    let (mut family, mut counter, mut histogram) = (String::new(), false, false);
     for line in body.lines().filter(|line| *line != "# EOF") {
         if let Some(help) = line.strip_prefix("# HELP ") {
             family = help.split(' ').next().expect("a name").to_owned();
@@ -142,9 +151,16 @@ fn check_families(body: &str, open: bool) {
             assert!(seen.insert(family.clone()), "{family} twice");
         } else if let Some(kind) = line.strip_prefix("# TYPE ") {
             counter = kind == format!("{family} counter");
-            assert!(counter || kind == format!("{family} gauge"), "{line} behind {family}");
+            histogram = kind == format!("{family} histogram");
+            let gauge = kind == format!("{family} gauge");
+            assert!(counter || histogram || gauge, "{line} behind {family}");
         } else {
             let name = line.split(['{', ' ']).next().expect("a name");
+            if histogram {
+                let part = name.strip_prefix(family.as_str()).expect(line);
+                assert!(["_bucket", "_sum", "_count"].contains(&part), "{line}");
+                continue;
+            }
             let suffix = if open && counter { "_total" } else { "" };
             assert_eq!(name, format!("{family}{suffix}"), "{line}");
             assert_eq!(counter, name.ends_with("_total"), "{line}");

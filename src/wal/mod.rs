@@ -470,6 +470,12 @@ impl<S: Storage> Ring<S> {
         &self.flash.uuid
     }
 
+    /// Blocks of staging in use, and how many there are.
+    #[must_use]
+    pub fn staging_use(&self) -> (usize, usize) {
+        (self.staging.len(), self.staging.capacity())
+    }
+
     /// State in numbers.
     #[must_use]
     pub fn stats(&self) -> RingStats {

@@ -8,6 +8,7 @@ mod take_over;
 use super::clients::{ClientError, Factory};
 use super::drainer::Drain;
 use super::file_sd::FileSdStats;
+use super::pools::Pools;
 use super::scraper::Worker;
 use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared};
 use crate::agent::{Agent, Parts};
@@ -15,7 +16,9 @@ use crate::catalogue::Catalogue;
 use crate::clock::UnixMillis;
 use crate::exposition::{DEFAULT_PROTOCOLS, EscapingScheme, Histograms, Protocol, Resolution};
 use crate::hash::crc32c;
-use crate::host::config::{self, Config, ConfigError, ScrapeConfig, Sizes, TargetFile, TargetSpec, Targets};
+use crate::host::config::{
+    self, Config, ConfigError, MemoryPlan, ScrapeConfig, Sizes, TargetFile, TargetSpec, Targets,
+};
 use crate::host::event::Event;
 use crate::host::http::{Buffers, TokenSource};
 use crate::host::medium::{Kind, Medium, Naming, OpenError, Shape};
@@ -178,6 +181,8 @@ pub struct Plan {
     pub targets: Targets,
     /// Bytes and counts of every pool.
     pub sizes: Sizes,
+    /// The memory plan, line by line.
+    pub memory: MemoryPlan,
     core_targets: Box<[Target]>,
     phase_keys: Box<[u64]>,
     scrapers: Vec<Rc<ScrapeClient>>,
@@ -348,6 +353,7 @@ impl Plan {
             config,
             targets,
             sizes,
+            memory,
             core_targets: core_targets.into(),
             phase_keys: phase_keys.into(),
             scrapers,
@@ -455,6 +461,7 @@ impl Plan {
                 references,
             })),
             sizes: self.sizes,
+            pools: Pools::new(&self.memory),
             file_sd: FileSdStats::default(),
             lifecycle,
             remotes: self.remotes,

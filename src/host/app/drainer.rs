@@ -13,7 +13,7 @@ use crate::host::runtime::now;
 use crate::host::snappy::Snappy;
 use crate::remote_write::Compressor as _;
 use crate::remote_write::response::{Head, HoldReason, Protocol, Verdict};
-use crate::remote_write::sender::{Action, ErrorKind};
+use crate::remote_write::sender::{Action, ErrorKind, Sender};
 use alloc::boxed::Box;
 use core::fmt::Write as _;
 use smol::lock::Mutex;
@@ -116,6 +116,13 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>,
             .on_error(drain.remote, now(), ErrorKind::TooLarge);
         return;
     };
+    let room = shared
+        .agent
+        .borrow()
+        .senders()
+        .get(drain.remote)
+        .map_or(0, Sender::batch_samples);
+    shared.pools.batch(outgoing.samples, room);
     let mut reason = CaptureBody::<REASON_BYTES>::new();
     let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
     let deadline = now() + remote.timeout_ms;
@@ -293,7 +300,8 @@ fn kind_of(error: &HttpError) -> ErrorKind {
         }
         | HttpError::Secret { .. }
         | HttpError::BadHeader
-        | HttpError::TableFull(_) => ErrorKind::Connect,
+        | HttpError::TableFull(_)
+        | HttpError::Memory(_) => ErrorKind::Connect,
         HttpError::Tls(_) | HttpError::Eof(Phase::Tls) | HttpError::Io { phase: Phase::Tls, .. } => ErrorKind::Tls,
         HttpError::Timeout(_) => ErrorKind::Timeout,
         HttpError::Eof(_) | HttpError::Io { .. } => ErrorKind::Closed,

@@ -12,6 +12,7 @@ use super::clients::Factory;
 use super::shared::Shared;
 use super::sleep;
 use crate::host::config::Config;
+use crate::host::heap::{self, Operation};
 use crate::host::runtime::now;
 use alloc::boxed::Box;
 use core::cell::Cell;
@@ -44,8 +45,9 @@ pub async fn watch(shared: &Shared, factory: &Factory, changed: impl Fn(Box<Plan
             continue;
         }
         (seen, read_at) = (stamp, now());
-        if let Some(plan) = read(shared, &live.config, factory) {
-            changed(plan);
+        match heap::within(Operation::Reload, 0, || read(shared, &live.config, factory)) {
+            Ok(plan) => plan.into_iter().for_each(&changed),
+            Err(full) => log::error!(error:% = full; "targets of file_sd_configs not taken; those in force stay"),
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod committer;
 pub mod drainer;
 pub mod failure_log;
 pub mod file_sd;
+pub mod pools;
 pub mod scraper;
 pub mod shared;
 pub mod watchdog;
@@ -26,8 +27,9 @@ use crate::clock::Instant;
 use crate::host::config::{Config, Loaded, TargetFile};
 use crate::host::dns::{Resolver, ResolverOptions};
 use crate::host::event::Event;
+use crate::host::heap::{self, Operation};
 use crate::host::net::Listener;
-use crate::host::runtime::{self, Signal, Signals, now, unix_now};
+use crate::host::runtime::{self, Signal, Signals, TaskName, named, now, unix_now};
 use crate::host::status::{self, Lifecycle};
 use crate::host::systemd::Notify;
 use crate::host::tls::{CertClock, TlsContext};
@@ -216,7 +218,8 @@ impl Generation<'_> {
         signals: &mut Signals,
         lifecycle: &Rc<Lifecycle>,
     ) -> Result<End, RunError> {
-        let trust = plan.config.tidegate.clock.trust;
+        let (trust, limit) = (plan.config.tidegate.clock.trust, plan.memory.limit);
+        heap::unseal();
         let Running {
             shared,
             workers,
@@ -230,8 +233,12 @@ impl Generation<'_> {
             .clock()
             .raise_floor(crate::clock::UnixMillis(report.last_wall_ms));
         let mut tasks = Tasks::spawn(executor, shared, workers, drains);
-        let clock = executor.spawn(clock::run(tasks.shared.clone(), trust, self.factory.tls.clone()));
+        let clock = executor.spawn(named(
+            TaskName::Main,
+            clock::run(tasks.shared.clone(), trust, self.factory.tls.clone()),
+        ));
         self.notify.send("READY=1\nSTATUS=scraping");
+        heap::seal(limit);
         let end = loop {
             match self.attend(&tasks.shared, signals, lifecycle).await? {
                 End::Reload(plan) if plan.changes_targets_only(&tasks.shared) => {
@@ -278,7 +285,10 @@ impl Generation<'_> {
             changed.notify();
         });
         let watchdog = watchdog::run(shared, self.notify);
-        let serve = status::serve(shared, self.listener, lifecycle, &reload);
+        let serve = named(
+            TaskName::Status,
+            status::serve(shared, self.listener, lifecycle, &reload),
+        );
         let background = smol::future::or(files, smol::future::or(watchdog, serve));
         let end = async {
             loop {
@@ -302,8 +312,15 @@ impl Generation<'_> {
 
     /// Loads and checks the configuration anew; nothing has changed if it is refused.
     fn prepare(&self, shared: &Shared, lifecycle: &Lifecycle) -> Result<Box<Plan>, String> {
-        let plan = load_after(&self.options.config, &shared.live().targets.files, self.factory)
-            .map_err(|error| error.to_string())
+        // The text, and the structs made of it: five times as much as the text (deps.md §7).
+        let bytes = std::fs::metadata(&self.options.config).map_or(0, |file| file.len());
+        let bytes = usize::try_from(bytes.saturating_mul(6)).unwrap_or(usize::MAX / 2);
+        let loaded = heap::within(Operation::Reload, bytes, || {
+            load_after(&self.options.config, &shared.live().targets.files, self.factory)
+        });
+        let plan = loaded
+            .map_err(|full| full.to_string())
+            .and_then(|plan| plan.map_err(|error| error.to_string()))
             .and_then(|plan| self.acceptable(shared, &plan).map(|()| Box::new(plan)));
         match &plan {
             Ok(_) => log::info!("configuration reloaded"),
@@ -350,11 +367,11 @@ impl Tasks {
         drains: Vec<drainer::Drain>,
     ) -> Self {
         let shared = Rc::new(shared);
-        let drain = |drain| executor.spawn(drainer::run(shared.clone(), drain));
+        let drain = |drain| executor.spawn(named(TaskName::Send, drainer::run(shared.clone(), drain)));
         Self {
             scrapes: scrape(executor, &shared, workers),
             drains: drains.into_iter().map(drain).collect(),
-            committer: executor.spawn(committer::run(shared.clone())),
+            committer: executor.spawn(named(TaskName::Commit, committer::run(shared.clone()))),
             shared,
         }
     }
@@ -415,7 +432,12 @@ impl Tasks {
 
 fn scrape(executor: &LocalExecutor<'_>, shared: &SharedRef, workers: Vec<scraper::Worker>) -> Vec<Task<()>> {
     let turn = Rc::new(Mutex::new(()));
-    let scrape = |worker| executor.spawn(scraper::run(shared.clone(), turn.clone(), worker));
+    let scrape = |worker| {
+        executor.spawn(named(
+            TaskName::Scrape,
+            scraper::run(shared.clone(), turn.clone(), worker),
+        ))
+    };
     workers.into_iter().map(scrape).collect()
 }
 

@@ -8,7 +8,7 @@
 //! the first timeout. What hangs is then scraped as often as there is a worker for it.
 
 use super::shared::{ScrapeClient, SharedRef};
-use super::{failure_log, sleep};
+use super::{failure_log, pools, sleep};
 use crate::agent::Stored;
 use crate::clock::Instant;
 use crate::host::http::{Abort, BodyAction, HttpError, Method, Receive, ResponseHead};
@@ -46,7 +46,9 @@ pub async fn run(shared: SharedRef, turn: alloc::rc::Rc<Mutex<()>>, mut worker: 
         let Some(due) = due else { return };
         let stuck = usize::from(shared.agent.borrow().is_stuck(due.target));
         shared.stuck.set(shared.stuck.get() + stuck);
+        shared.pools.scraping(1, shared.sizes.concurrent_scrapes);
         scrape(&shared, due, &mut worker).await;
+        shared.pools.scraping(-1, shared.sizes.concurrent_scrapes);
         shared.stuck.set(shared.stuck.get() - stuck);
     }
 }
@@ -155,6 +157,7 @@ async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
     if let Some(path) = &scraper.failure_log {
         note_failure(shared, due, path);
     }
+    pools::stored(shared);
     shared.stored.notify();
     log_outcome(shared, due);
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use super::file_sd::FileSdStats;
+use super::pools::Pools;
 use crate::agent::Agent;
 use crate::clock::Instant;
 use crate::host::config::{Config, Sizes, TargetSpec, Targets};
@@ -115,6 +116,8 @@ pub struct Shared {
     pub live: RefCell<Rc<Live>>,
     /// Of the pools, which a change of targets does not change.
     pub sizes: Sizes,
+    /// The memory plan and its use.
+    pub pools: Pools,
     /// Files with targets.
     pub file_sd: FileSdStats,
     /// Reloads, as the agent's own metrics tell of them.

@@ -43,7 +43,7 @@ pub use glob::MAX_MATCHES;
 pub use global::Global;
 pub use http::{Authorization, BasicAuth, GrantType, HttpClient, HttpHeader, OAuth2, TlsConfig, TlsVersion};
 pub use own::{Clock, Memory, MemoryLimit, MetadataSize, Ring, Tidegate, Trust, UnknownBoot, Uplink, WhenFull};
-pub use plan::{Plan, PlanLine, RingDuration, Sizes};
+pub use plan::{Plan as MemoryPlan, PlanLine, RingDuration, Sizes};
 pub use remote::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};
 pub use scrape::{
     Action, DEFAULT_REGEX, DEFAULT_REPLACEMENT, DEFAULT_SEPARATOR, EscapingScheme, FileSdConfig, Origin, RelabelConfig,

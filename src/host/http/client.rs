@@ -32,6 +32,7 @@ use super::stream::Stream;
 use super::url::{Scheme, Url};
 use crate::clock::Instant;
 use crate::host::dns::Resolver;
+use crate::host::heap::{Operation, guard};
 use crate::host::limits::{HTTP_IDLE_MS, MAX_ADDRESSES, MAX_REDIRECTS};
 use crate::host::net::{Socket, WireBytes, connect_any};
 use crate::host::runtime::{TimeoutError, now, timeout_at};
@@ -177,8 +178,10 @@ impl Client {
     ) -> Result<ResponseHead, HttpError> {
         self.count(|stats| stats.requests += 1);
         let progress = Progress::default();
-        match timeout_at(request.deadline, self.follow(request, buffers, receiver, &progress)).await {
-            Ok(result) => result,
+        let following = guard(Operation::Request, self.follow(request, buffers, receiver, &progress));
+        match timeout_at(request.deadline, following).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(full)) => Err(HttpError::Memory(full)),
             Err(TimeoutError::Elapsed) => Err(HttpError::Timeout(progress.phase.get())),
             Err(TimeoutError::TableFull(full)) => Err(full.into()),
         }
@@ -316,7 +319,8 @@ impl Client {
             None => Ok(Stream::Plain(socket)),
             Some(tls) => {
                 progress.phase.set(Phase::Tls);
-                let stream = tls.connect(socket, url.host()).await;
+                let stream = guard(Operation::Handshake, tls.connect(socket, url.host())).await;
+                let stream = stream.map_err(HttpError::Memory)?;
                 let stream = stream.map_err(|error| HttpError::from_stream(error, Phase::Tls))?;
                 Ok(Stream::Tls(Box::new(stream)))
             }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::oauth2::TokenError;
 use crate::host::dns::DnsError;
 use crate::host::gunzip::GunzipError;
+use crate::host::heap::ArenaFull;
 use crate::host::net::ConnectError;
 use crate::host::runtime::TableFull;
 use crate::host::tls::{StreamError, TlsError};
@@ -117,6 +118,8 @@ pub enum HttpError {
     BadHeader,
     /// More tasks wait than the reactor has slots.
     TableFull(TableFull),
+    /// The heap is at its limit.
+    Memory(ArenaFull),
 }
 
 impl HttpError {
@@ -139,6 +142,7 @@ impl HttpError {
             Self::Redirect(_) => "redirect",
             Self::Secret { .. } | Self::Token(_) | Self::BadHeader => "credentials",
             Self::TableFull(_) => "table_full",
+            Self::Memory(_) => "memory",
         }
     }
 
@@ -196,6 +200,7 @@ impl fmt::Display for HttpError {
             Self::Token(error) => error.fmt(f),
             Self::BadHeader => f.write_str("header name or value has a byte that HTTP does not allow"),
             Self::TableFull(full) => full.fmt(f),
+            Self::Memory(full) => full.fmt(f),
         }
     }
 }

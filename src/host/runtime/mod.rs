@@ -21,10 +21,12 @@
 mod clock;
 mod reactor;
 mod signals;
+mod steps;
 
 pub use clock::{BootId, ClockState, boot_id, clock_state, now, unix_now};
 pub use reactor::{Interest, Ready, Sleep, TableFull, Timeout, TimeoutError, ready, sleep_until, timeout_at};
 pub use signals::{Signal, Signals};
+pub use steps::{Named, STEP_BOUNDS_US, StepStats, TASKS, TaskName, named, step, step_stats, take_longest_steps};
 
 #[cfg(test)]
 pub(crate) use reactor::slots_in_use;
@@ -36,48 +38,19 @@ use core::future::Future;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
-use core::time::Duration;
 
 use smol::LocalExecutor;
 
 use super::limits::TASKS_PER_STEP;
 
-/// What the loop did since the thread started, for the agent's own metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoopStats {
-    /// Returns from poll(2).
-    pub steps: u64,
-    /// Longest time between two calls of poll(2) since the last [`take_longest_step`]: how long one
-    /// task could keep the others waiting.
-    pub longest_step: Duration,
-}
-
 std::thread_local! {
-    static STATS: Cell<LoopStats> = const { Cell::new(LoopStats { steps: 0, longest_step: Duration::ZERO }) };
+    static TURNS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The loop's counters.
+/// How often the loop has waited in poll(2) and gone on, since the thread started.
 #[must_use]
-pub fn loop_stats() -> LoopStats {
-    STATS.get()
-}
-
-/// The longest loop step since the previous call; starts a new measurement.
-pub fn take_longest_step() -> Duration {
-    let stats = STATS.get();
-    STATS.set(LoopStats {
-        longest_step: Duration::ZERO,
-        ..stats
-    });
-    stats.longest_step
-}
-
-fn record_step(took: Duration) {
-    let stats = STATS.get();
-    STATS.set(LoopStats {
-        steps: stats.steps + 1,
-        longest_step: stats.longest_step.max(took),
-    });
+pub fn turns() -> u64 {
+    TURNS.get()
 }
 
 /// Wakes the main future by setting a flag that the loop looks at.
@@ -96,21 +69,20 @@ impl Wake for MainFlag {
 /// Runs `main` and the tasks of `executor` on this thread until `main` is done.
 ///
 /// Tasks still pending then stay in `executor` and are dropped with it. One allocation (the flag that
-/// wakes `main`); per step two clock reads and one poll(2).
+/// wakes `main`); per turn one poll(2), and two clock reads for each named step ([`named`]; those of `main` itself are).
 pub fn run<T>(executor: &LocalExecutor<'_>, main: impl Future<Output = T>) -> T {
     let flag = Arc::new(MainFlag(AtomicBool::new(true)));
     let waker = Waker::from(flag.clone());
     let mut context = Context::from_waker(&waker);
     let mut main = pin!(main);
     loop {
-        let started = std::time::Instant::now();
         if flag.0.swap(false, Ordering::Relaxed)
-            && let Poll::Ready(value) = main.as_mut().poll(&mut context)
+            && let Poll::Ready(value) = step(TaskName::Main, || main.as_mut().poll(&mut context))
         {
             return value;
         }
         let idle = run_tasks(executor) && !flag.0.load(Ordering::Relaxed);
-        record_step(started.elapsed());
+        TURNS.set(TURNS.get() + 1);
         reactor::turn(if idle {
             reactor::Wait::UntilDue
         } else {
@@ -133,6 +105,7 @@ fn run_tasks(executor: &LocalExecutor<'_>) -> bool {
 mod tests {
     use super::*;
     use alloc::rc::Rc;
+    use core::time::Duration;
 
     #[test]
     fn main_future_and_tasks_take_turns() {
@@ -165,28 +138,25 @@ mod tests {
     }
 
     #[test]
-    fn longest_step_sees_a_task_that_blocks() {
+    fn the_longest_step_is_that_of_the_task_that_blocks() {
         let executor = LocalExecutor::new();
-        take_longest_step();
-        run(&executor, async {
+        take_longest_steps();
+        let task = executor.spawn(named(TaskName::Commit, async {
             std::thread::sleep(Duration::from_millis(20));
-            sleep_until(now() + 1).await.expect("timer table has room");
-        });
-        assert!(take_longest_step() >= Duration::from_millis(20));
-        assert!(take_longest_step() < Duration::from_millis(20));
+        }));
+        run(&executor, task);
+        let [_, _, commit, ..] = take_longest_steps();
+        assert!(commit >= Duration::from_millis(20));
+        assert_eq!(take_longest_steps(), [Duration::ZERO; TASKS.len()]);
     }
 
     #[test]
     fn sleeping_costs_a_handful_of_steps() {
         let executor = LocalExecutor::new();
-        let before = loop_stats().steps;
+        let before = turns();
         run(&executor, async {
             sleep_until(now() + 50).await.expect("timer table has room")
         });
-        assert!(
-            loop_stats().steps - before <= 4,
-            "{} steps",
-            loop_stats().steps - before
-        );
+        assert!(turns() - before <= 4, "{} steps", turns() - before);
     }
 }

@@ -46,6 +46,8 @@ pub enum Kind {
     Counter,
     /// Rises and falls.
     Gauge,
+    /// Counts of values by size.
+    Histogram,
 }
 
 /// A label value, escaped as both formats want it.
@@ -93,6 +95,7 @@ impl<'a, W: Write> Writer<'a, W> {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         writeln!(self.out, "# HELP {family} {help}")?;
         writeln!(self.out, "# TYPE {family} {kind}")
@@ -121,6 +124,30 @@ impl<'a, W: Write> Writer<'a, W> {
     pub fn single(&mut self, name: &'static str, kind: Kind, help: &str, value: impl Display) -> fmt::Result {
         self.family(name, kind, help)?;
         self.sample(&[], value)
+    }
+
+    /// A histogram without labels: each bound with how many values are within it and above the one before, how many are above all,
+    /// and the sum of the values.
+    ///
+    /// # Errors
+    /// The output is full.
+    pub fn histogram<B: Display>(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        buckets: impl Iterator<Item = (B, u64)>,
+        above: u64,
+        sum: impl Display,
+    ) -> fmt::Result {
+        self.family(name, Kind::Histogram, help)?;
+        let mut count = 0;
+        for (bound, values) in buckets {
+            count += values;
+            writeln!(self.out, "{name}_bucket{{le=\"{bound}\"}} {count}")?;
+        }
+        count += above;
+        writeln!(self.out, "{name}_bucket{{le=\"+Inf\"}} {count}")?;
+        writeln!(self.out, "{name}_sum {sum}\n{name}_count {count}")
     }
 
     /// Closes the exposition.
@@ -159,6 +186,20 @@ mod tests {
             "# HELP tidegate_lost_total Lost.\n# TYPE tidegate_lost_total counter\n\
              tidegate_lost_total{reason=\"a\\\"b\\\\c\\nd\",n=\"1\"} 2\n\
              # HELP tidegate_up Up.\n# TYPE tidegate_up gauge\ntidegate_up 0.5\n"
+        );
+    }
+
+    #[test]
+    fn buckets_are_cumulative() {
+        let mut text = String::new();
+        let mut writer = Writer::new(&mut text, TextFormat::Prometheus);
+        writer
+            .histogram("t_seconds", "T.", [("0.1", 2), ("0.5", 3)].into_iter(), 4, 5)
+            .unwrap();
+        assert_eq!(
+            text,
+            "# HELP t_seconds T.\n# TYPE t_seconds histogram\nt_seconds_bucket{le=\"0.1\"} 2\n\
+             t_seconds_bucket{le=\"0.5\"} 5\nt_seconds_bucket{le=\"+Inf\"} 9\nt_seconds_sum 5\nt_seconds_count 9\n"
         );
     }
 

@@ -339,6 +339,12 @@ impl Sender {
         }
     }
 
+    /// Most samples of one request.
+    #[must_use]
+    pub const fn batch_samples(&self) -> usize {
+        self.config.limits.samples
+    }
+
     /// Adds to `bytes_total`, or `metadata_bytes_total`, what the compressed body of an attempt took.
     pub const fn count_bytes(&mut self, compressed: u64) {
         match self.state {

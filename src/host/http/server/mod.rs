@@ -25,16 +25,22 @@ use core::fmt;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
+use std::io::Write as _;
 
 use heapless::String;
 use ureq_proto::http::Request;
 
 use self::connection::{ServerBuffers, serve_connection};
 use super::Method;
+use crate::host::heap::{Operation, guard};
 use crate::host::net::{Listener, pause};
 
 /// Pause after accept(2) failed, milliseconds: usually no descriptor is free.
 const ACCEPT_PAUSE_MS: u64 = 200;
+
+/// The answer where there is no memory for another.
+const NO_MEMORY: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 14\r\nconnection: close\r\n\r\nout of memory\n";
 
 /// Additional header lines of one response.
 const MAX_EXTRA_HEADERS: usize = 4;
@@ -196,9 +202,14 @@ async fn serve_one_by_one(listener: &Listener, config: ServerConfig, handler: &H
     loop {
         match listener.accept().await {
             // A client that misbehaves or leaves is no event of ours.
-            Ok((socket, _)) => serve_connection(&socket, &mut buffers, handler)
-                .await
-                .unwrap_or_default(),
+            Ok((socket, _)) => {
+                let served = guard(Operation::Status, serve_connection(&socket, &mut buffers, handler)).await;
+                if let Err(full) = served {
+                    log::warn!("connection refused: {full}");
+                    // As far as that is possible at once, and only words where an answer had begun.
+                    let _ = (&socket).write(NO_MEMORY);
+                }
+            }
             Err(error) => {
                 log::warn!("accept: {error}");
                 pause(ACCEPT_PAUSE_MS).await;

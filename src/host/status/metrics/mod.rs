@@ -1,12 +1,13 @@
 //! `/metrics`: our own counters, under Prometheus' names where it has one, so that dashboards and alerts fit.
 
+mod memory;
 mod remotes;
 mod ring;
+mod steps;
 
 use super::exposition::{Kind, TextFormat, Writer};
 use crate::host::app::shared::Shared;
-use crate::host::heap::heap_use;
-use crate::host::runtime::{loop_stats, now, take_longest_step, unix_now};
+use crate::host::runtime::{now, take_longest_steps, unix_now};
 use core::fmt::{self, Display, Write};
 
 /// Milliseconds shown as seconds.
@@ -31,7 +32,7 @@ impl Display for MicroSeconds {
 
 /// Somebody has got the whole exposition: what is measured from one to the next begins anew.
 pub fn written() {
-    take_longest_step();
+    take_longest_steps();
 }
 
 /// Writes the whole exposition.
@@ -44,6 +45,8 @@ pub fn write(out: &mut impl Write, format: TextFormat, shared: &Shared) -> fmt::
     scrapes(&mut writer, shared)?;
     ring::write(&mut writer, shared)?;
     remotes::write(&mut writer, shared)?;
+    memory::write(&mut writer, shared)?;
+    steps::write(&mut writer)?;
     process(&mut writer, shared)?;
     writer.finish()
 }
@@ -121,39 +124,12 @@ fn scrapes<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
 }
 
 fn process<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::Result {
-    let heap = heap_use();
-    out.single("tidegate_heap_bytes", Kind::Gauge, "Heap in use.", heap.live_bytes)?;
-    out.single(
-        "tidegate_heap_peak_bytes",
-        Kind::Gauge,
-        "Most heap ever in use.",
-        heap.peak_bytes,
-    )?;
-    out.single(
-        "tidegate_heap_allocations_total",
-        Kind::Counter,
-        "Allocations.",
-        heap.allocations,
-    )?;
     let trusted = shared.agent.borrow().wall(now()).is_some();
     out.single(
         "tidegate_clock_trusted",
         Kind::Gauge,
         "1 once wall time is believed.",
         u8::from(trusted),
-    )?;
-    out.single(
-        "tidegate_loop_steps_total",
-        Kind::Counter,
-        "Times the loop has waited and gone on.",
-        loop_stats().steps,
-    )?;
-    let longest = u64::try_from(loop_stats().longest_step.as_micros()).unwrap_or(u64::MAX);
-    out.single(
-        "tidegate_loop_longest_step_seconds",
-        Kind::Gauge,
-        "Longest time between two waits since the last scrape of this page.",
-        MicroSeconds(longest),
     )?;
     if let Some((resident, cpu)) = super::process::usage() {
         out.single(

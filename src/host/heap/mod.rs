@@ -1,11 +1,16 @@
-//! The process' heap, counted: what is live now, what was live at most, how often it was asked.
+//! The process' heap, counted and capped: what is live now, what was live at most, how often it was asked.
 //!
 //! The scrape, store and batch path asks for nothing after start; what still does (TLS, reload, the status
-//! port) shows here, and in `/metrics` as `tidegate_heap_*`. Counting costs two additions per call.
+//! port) shows here, and in `/metrics` as `tidegate_heap_*`. [`seal`] caps what it may take. Counting costs a handful of
+//! additions per call.
 //!
 //! Blocks of [`LARGE_BYTES`] and more are pages mapped for them alone, whatever the C library does: the pools made at
 //! start are sized for the worst case, and a page that was never touched costs no memory. The allocator of the released
 //! binary's C library clears zeroed blocks by hand, and rounds sizes up to powers of two.
+
+mod sealed;
+
+pub use sealed::{ArenaFull, ArenaUse, Guarded, OPERATIONS, Operation, arena_use, guard, refuse, seal, unseal, within};
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
@@ -52,6 +57,7 @@ fn grown(bytes: usize) {
     CALLS.fetch_add(1, Ordering::Relaxed);
     let live = LIVE.fetch_add(bytes, Ordering::Relaxed) + bytes;
     PEAK.fetch_max(live, Ordering::Relaxed);
+    sealed::grown(live);
 }
 
 /// Whether blocks of this layout are mapped. Depends on nothing else, so that freeing finds the same answer.
