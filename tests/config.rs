@@ -228,18 +228,22 @@ fn native_histograms_are_asked_for_in_protobuf_unless_the_file_says_otherwise() 
             "global: {scrape_native_histograms: true, always_scrape_classic_histograms: true}\n\
              scrape_configs:\n- {job_name: a}\n- {job_name: b, scrape_protocols: [PrometheusText0.0.4]}\n\
              - {job_name: c, scrape_native_histograms: false, always_scrape_classic_histograms: false}\n\
+             - {job_name: e, scrape_native_histograms: false, convert_classic_histograms_to_nhcb: true}\n\
              - {job_name: d, native_histogram_bucket_limit: 160, native_histogram_min_bucket_factor: 1.1}\n\
              remote_write:\n- {url: 'http://h/'}\n",
         )
         .unwrap();
-    let [a, b, c, d] = &loaded.config.scrape_configs[..] else {
-        panic!("four jobs")
+    let [a, b, c, e, d] = &loaded.config.scrape_configs[..] else {
+        panic!("five jobs")
     };
+    for (job, expected) in [(a, false), (e, true)] {
+        assert_eq!(job.convert_classic_histograms_to_nhcb, Some(expected));
+    }
     assert_eq!(
         warnings(&loaded)
             .matches("no remote has send_native_histograms")
             .count(),
-        3
+        4
     );
     assert_eq!(a.scrape_protocols[..], PROTOBUF_FIRST);
     assert_eq!(b.scrape_protocols[..], [ScrapeProtocol::PrometheusText004]);
@@ -688,12 +692,6 @@ fn keys_that_cannot_be_honoured_are_refused_by_name() {
         ("alerting", "top", "remove it"),
         ("rule_files", "top", "remove it"),
         ("remote_read", "top", "remove it"),
-        (
-            "convert_classic_histograms_to_nhcb",
-            "global",
-            "scrape_native_histograms",
-        ),
-        ("convert_classic_histograms_to_nhcb", "job", "scrape_native_histograms"),
         ("scrape_classic_histograms", "job", "always_scrape_classic_histograms"),
         ("sigv4", "remote", "signing proxy"),
         ("azuread", "remote", "credentials_file"),

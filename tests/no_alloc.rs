@@ -90,6 +90,7 @@ const SIZE: SessionSize = SessionSize {
     line_bytes: 20_480,
     label_bytes: 0,
     extras_bytes: 0,
+    converts: false,
 };
 
 const PROTOBUF: &[u8] = b"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -97,6 +98,7 @@ const PROTOBUF: &[u8] = b"application/vnd.google.protobuf; proto=io.prometheus.c
 const PROTOBUF_SIZE: SessionSize = SessionSize {
     label_bytes: 8_192,
     extras_bytes: 20_000,
+    converts: true,
     ..SIZE
 };
 

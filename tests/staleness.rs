@@ -292,6 +292,7 @@ const SIZE: SessionSize = SessionSize {
     line_bytes: 1_000,
     label_bytes: 0,
     extras_bytes: 0,
+    converts: false,
 };
 
 impl Rig {

@@ -172,6 +172,48 @@ def om_exemplars(n, base):
         'o_gh_bucket{le="1"} 1', 'o_gh_bucket{le="+Inf"} 2', "o_gh_gcount 2", "o_gh_gsum 3")
 
 
+def histograms(n):
+    """Classic histograms that convert, and some that do not; one goes and comes, one has fractions in every third scrape."""
+    fraction = 0.5 if n % 3 == 1 else 0
+
+    def buckets(name, labels, counts):
+        return [f'{name}_bucket{{{labels}le="{le}"}} {c}' for le, c in counts]
+
+    goes = ["# TYPE nh_goes histogram", *buckets("nh_goes", "", [("1", n), ("+Inf", n)]), f"nh_goes_count {n}"] if n % 4 < 2 else []
+    return [
+        "# HELP nh_d Durations.", "# TYPE nh_d histogram",
+        *buckets("nh_d", 'path="/a",', [("0.1", n), ("0.5", n), ("1", n), ("2.5", n), ("5", n), ("10", 2 * n + 1), ("+Inf", 3 * n + 1)]),
+        f'nh_d_sum{{path="/a"}} {n}.25', f'nh_d_count{{path="/a"}} {3 * n + 1}',
+        *buckets("nh_d", 'path="/b",', [("0.1", n + fraction), ("0.5", n + 1), ("+Inf", n + 1)]), f'nh_d_sum{{path="/b"}} NaN', f'nh_d_count{{path="/b"}} {n + 1}',
+        "# TYPE nh_one histogram", *buckets("nh_one", "", [("+Inf", 5)]), "nh_one_sum -3", "nh_one_count 5",
+        "# TYPE nh_without histogram", *buckets("nh_without", 'x="no count",', [("1", 1), ("2", 3)]),
+        *buckets("nh_without", 'x="no inf",', [("1", 1)]), 'nh_without_count{x="no inf"} 4', 'nh_without_sum{x="sum alone"} 7',
+        "# TYPE nh_gauge gauge", f"nh_gauge {n}", "# TYPE nh_order histogram", 'nh_order_count{a="1",b="2"} 3', 'nh_order_bucket{b="2",le="+Inf",a="1"} 3',
+        'nh_order_bucket{a="1",b="2",le="1"} 1', 'nh_order_bucket{a="1",b="2",le="1"} 2', "# TYPE nh_odd histogram", 'nh_odd_bucket{le="x"} 1', "nh_odd_bucket 2",
+        "nh_odd 3", 'nh_odd_other{le="1"} 4', "# TYPE nh_falls histogram", *buckets("nh_falls", "", [("1", 5), ("2", 4), ("+Inf", 6)]), "nh_falls_count 6",
+        "# TYPE nh_empty histogram", *buckets("nh_empty", "", [("1", 0), ("2", 0), ("+Inf", 0)]), "nh_empty_sum 0", "nh_empty_count 0",
+        *goes, "# TYPE nh_last histogram", *buckets("nh_last", "", [("1", 1e15), ("+Inf", 1e16)]),
+    ]
+
+
+def stamped_histograms(n, base):
+    """Explicit timestamps: a histogram has that of the line that was read last."""
+    t = base + 1000 * n
+    return ["# TYPE nh_stamped histogram", *(f'nh_stamped_bucket{{i="{i}",le="+Inf"}} {n} {t - 100 * i}' for i in (1, 2, 3)),
+            f'nh_stamped_count{{i="3"}} {n} {t - 301}', "# a comment", f'nh_stamped_bucket{{i="4",le="1"}} {n} {t - 400}', "# a comment in the middle",
+            f'nh_stamped_bucket{{i="5",le="1"}} {n} {t - 500}']
+
+
+def om_histograms(n, base):
+    t = base / 1000 + n
+    return openmetrics(
+        *(line for line in histograms(n) if line not in ("nh_odd 3",) and "comment" not in line),
+        "# TYPE nh_exemplars histogram",
+        f'nh_exemplars_bucket{{le="1"}} {n} # {{trace_id="late{n}"}} 0.5 {t:.3f}', f'nh_exemplars_bucket{{le="2"}} {n} # {{trace_id="early{n}"}} 1.5 {t - 0.5:.3f}',
+        f'nh_exemplars_bucket{{le="+Inf"}} {n + 1} # {{trace_id="untimed"}} 3', f"nh_exemplars_sum {n}", f"nh_exemplars_count {n + 1}",
+        "# TYPE nh_gh gaugehistogram", 'nh_gh_bucket{le="1"} 1', 'nh_gh_bucket{le="+Inf"} 2', "nh_gh_gcount 2", "nh_gh_gsum 3")
+
+
 def stable(n):
     return text("# HELP s_a A.", "# TYPE s_a counter", f"s_a {n}", "# TYPE s_b gauge", f's_b{{x="1"}} {-n}', f's_b{{x="2"}} 7')
 
@@ -202,6 +244,14 @@ SCRIPTS = {
     "exemplars": om_exemplars,
     "protobuf": protobuf,
     "protobuf-classic": protobuf,
+    "nhcb": lambda n, base: text(*histograms(n), *stamped_histograms(n, base)),
+    "nhcb-classic": lambda n, base: text(*histograms(n), *stamped_histograms(n, base)),
+    "nhcb-openmetrics": om_histograms,
+    "nhcb-openmetrics-classic": om_histograms,
+    "nhcb-created": lambda n, base: openmetrics("# TYPE nh_c histogram", f'nh_c_bucket{{le="+Inf"}} {n}', f"nh_c_count {n}", f"nh_c_created {base / 1000}"),
+    "nhcb-protobuf": protobuf,
+    "nhcb-limit": lambda n, base: text(*(histograms(n) if n % 3 else stable(n).body.decode().splitlines())),
+    "nhcb-relabelled": lambda n, base: text(*histograms(n)),
     "duplicates": lambda n, base: text(f"d 1", f"d {n}", f"d 3", 'd2{a="1",b="2"} 1', 'd2{a="1",b="2"} 2', f"other {n}"),
     "exposes-labels": lambda n, base: text(
         f'h{{job="own",instance="i",site="s"}} {n}', 'h2{job="",instance=""} 1', 'h3{exported_job="e",job="j"} 1', "h4 1"),

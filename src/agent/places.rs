@@ -216,6 +216,7 @@ impl<S: Storage> Agent<S> {
             line_bytes: 1,
             label_bytes: 0,
             extras_bytes: 0,
+            converts: false,
             max_samples: self.table.tracked(t).max(1),
         });
         self.begin(&mut session, Due { target: t, time });

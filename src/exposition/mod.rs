@@ -25,6 +25,7 @@
 //! Sources: `SCR-105..112`, `SCR-211..215`, `SCR-901..903`; the OpenMetrics 1.0 specification; Prometheus' `model/textparse`.
 
 mod accept;
+mod custom_buckets;
 mod error;
 mod meta;
 mod normalise;
@@ -37,6 +38,7 @@ mod series;
 mod tests;
 
 pub use accept::{DEFAULT_PROTOCOLS, EscapingScheme, PROTOBUF_FIRST, Protocol, write_accept};
+pub use custom_buckets::{ClassicHistogram, MAX_CLASSIC_BUCKETS, Unconvertible};
 pub use error::{ParseError, Problem};
 pub use normalise::{FloatText, canonical_float, normalise_le_quantile};
 pub use parser::Parser;
@@ -111,6 +113,8 @@ pub enum Event<'a> {
         /// The unit; may be empty.
         unit: &'a str,
     },
+    /// A comment; only after [`Parser::tell_comments`].
+    Comment,
     /// `# EOF`, the last line of OpenMetrics.
     Eof,
 }

@@ -51,6 +51,7 @@ pub struct Parser {
     /// Line at `head`, and line of the last event.
     next_line: u32,
     line: u32,
+    tells_comments: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +95,7 @@ impl Parser {
             finished: false,
             next_line: 1,
             line: 0,
+            tells_comments: false,
         }
     }
 
@@ -111,6 +113,7 @@ impl Parser {
         }
         (self.head, self.tail, self.tried) = (0, 0, 0);
         (self.next_line, self.line) = (1, 0);
+        self.tells_comments = false;
         self.format = format;
         self.state = State::Lines;
         self.finished = false;
@@ -168,6 +171,11 @@ impl Parser {
         }
     }
 
+    /// Makes [`Event::Comment`] of each comment of this body, and of a line that is too long and not needed; otherwise they are passed over.
+    pub const fn tell_comments(&mut self) {
+        self.tells_comments = true;
+    }
+
     /// Whether it was made to read protobuf.
     #[must_use]
     pub const fn reads_protobuf(&self) -> bool {
@@ -211,6 +219,9 @@ impl Parser {
                 }
                 Err(Stop::Incomplete) if meta::may_be_skipped(self.format, self.unread()) => {
                     self.state = State::Skipping;
+                    if self.tells_comments {
+                        return Ok(Some(Event::Comment));
+                    }
                     continue;
                 }
                 Err(Stop::Incomplete) => {
@@ -230,6 +241,9 @@ impl Parser {
                     self.advance(len, 1);
                     if line != MetaLine::Comment {
                         return self.meta(start, len, line).map(Some);
+                    }
+                    if self.tells_comments {
+                        return Ok(Some(Event::Comment));
                     }
                 }
             }
@@ -351,7 +365,8 @@ impl Parser {
         // The line has been read for good, so its texts may be unescaped where they stand.
         let bytes = self.buffer.get_mut(start..start + len).unwrap_or_default();
         let event = match line {
-            MetaLine::Comment | MetaLine::Eof => Ok(Event::Eof),
+            MetaLine::Comment => Ok(Event::Comment),
+            MetaLine::Eof => Ok(Event::Eof),
             MetaLine::Type(family, kind) => {
                 let end = unescape(bytes, &family, true);
                 text(bytes, family.start..end).map(|family| Event::Type { family, kind })

@@ -17,6 +17,7 @@ use crate::labels::{Excerpt, Labels, LabelsFull, METRIC_NAME, TextBuf};
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use crate::relabel::{Scratch, Verdict};
 use crate::sample::MetricType;
+use crate::value;
 use core::fmt::Write;
 
 /// The series that every scrape reports itself (SCR-509).
@@ -49,6 +50,19 @@ pub struct LabelBuilder {
     scratch: Scratch,
     name: TextBuf,
     body: TextBuf,
+}
+
+/// What a line says of a classic histogram.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum ClassicPart {
+    /// Observations up to this bound.
+    Bucket(f64),
+    /// The number of observations.
+    Count,
+    /// Their sum.
+    Sum,
+    /// Nothing.
+    Other,
 }
 
 /// What became of an exposed text.
@@ -126,6 +140,49 @@ impl LabelBuilder {
         self.body.clear();
         self.exposed.write_body(&mut self.body).ok()?;
         Some((&self.body, chars))
+    }
+
+    /// What the series exposed as `raw` is to a classic histogram of `family`, and the series of that histogram. `None`: of another
+    /// family, or not to be read.
+    pub(super) fn classic<'a>(
+        &'a mut self,
+        format: Format,
+        family: &'a str,
+        raw: &[u8],
+    ) -> Option<(ClassicPart, SeriesText<'a>)> {
+        parse_series(format, raw, &mut self.exposed).ok()?;
+        let name = self.exposed.metric_name();
+        let parts = [
+            ("_bucket", self.exposed.get("le").map_or(ClassicPart::Other, bucket)),
+            ("_count", ClassicPart::Count),
+            ("_sum", ClassicPart::Sum),
+        ];
+        let mut parts = parts.into_iter();
+        let found = parts.find_map(|(suffix, part)| name.strip_suffix(suffix).map(|base| (base, part)));
+        let (base, part) = found.unwrap_or((name, ClassicPart::Other));
+        if base != family {
+            return None;
+        }
+        Some((part, self.without_bound(family)?))
+    }
+
+    /// The series of the histogram of `family` whose `_created` line is exposed as `raw`; `None`: it is another line.
+    pub(super) fn created<'a>(&'a mut self, format: Format, family: &'a str, raw: &[u8]) -> Option<SeriesText<'a>> {
+        parse_series(format, raw, &mut self.exposed).ok()?;
+        let base = self.exposed.metric_name().strip_suffix("_created");
+        if base != Some(family) {
+            return None;
+        }
+        self.without_bound(family)
+    }
+
+    /// The labels of `exposed` that a histogram keeps.
+    fn without_bound<'a>(&'a mut self, name: &'a str) -> Option<SeriesText<'a>> {
+        self.exposed.remove("le");
+        self.exposed.remove_empty();
+        self.body.clear();
+        self.exposed.write_body(&mut self.body).ok()?;
+        Some(SeriesText { name, body: &self.body })
     }
 
     /// `merged` = `exposed` with the labels of the target.
@@ -239,6 +296,15 @@ impl LabelBuilder {
 impl Default for LabelBuilder {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A bound that is no number makes an ordinary sample.
+fn bucket(le: &str) -> ClassicPart {
+    let bound = value::parse(le.as_bytes()).map(|bound| f64::from_bits(bound.to_bits()));
+    match bound {
+        Some(bound) if !bound.is_nan() => ClassicPart::Bucket(bound),
+        _ => ClassicPart::Other,
     }
 }
 

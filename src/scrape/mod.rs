@@ -9,6 +9,7 @@
 //! only its own frame, which is empty and says `up` 0 if anything was wrong.
 
 mod carried;
+mod convert;
 mod labels;
 pub mod report;
 pub mod schedule;

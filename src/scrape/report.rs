@@ -313,6 +313,7 @@ pub struct Counters {
     pub exemplars_no_room: u64,
     pub exemplars_out_of_order: u64,
     pub histograms_no_room: u64,
+    pub histograms_unconvertible: u64,
     pub start_times_no_room: u64,
 }
 
@@ -345,6 +346,12 @@ impl Counters {
                 "reason=\"histogram_no_room\"",
                 "Samples of successful scrapes that were dropped.",
                 self.histograms_no_room,
+            ),
+            (
+                "tidegate_scrape_samples_dropped_total",
+                "reason=\"histogram_unconvertible\"",
+                "Samples of successful scrapes that were dropped.",
+                self.histograms_unconvertible,
             ),
             (
                 "tidegate_scraped_exemplars_total",
@@ -560,6 +567,7 @@ mod tests {
             exemplars_out_of_order: 20,
             histograms_no_room: 21,
             start_times_no_room: 22,
+            histograms_unconvertible: 23,
         };
         let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
         counters.for_each(|name, labels, help, value| {
@@ -567,7 +575,7 @@ mod tests {
             assert!(names.insert((name, labels)));
             assert!(values.insert(value));
         });
-        assert_eq!(values, (1..=22).collect());
+        assert_eq!(values, (1..=23).collect());
     }
 
     #[test]

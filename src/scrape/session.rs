@@ -31,6 +31,7 @@
 //! Sources: SCR-211 to SCR-215, SCR-304, SCR-501 to SCR-509, SCR-651 to SCR-653, §1.9 to §1.12.
 
 use super::carried::{self, Carried};
+use super::convert::Converter;
 use super::labels::{Built, LabelBuilder};
 use super::report::{Counters, HealthState, Outcome, Reports, ScrapeError};
 use super::staleness::{self, FrameFull, Offer};
@@ -38,9 +39,10 @@ use super::target::Target;
 use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
 use crate::exposition::{
-    ContentTypeError, Event, Exemplar, Format, NativeHistogram, Parser, Problem, WriteError, protobuf_ram_bytes, select,
+    ClassicHistogram, ContentTypeError, Event, Exemplar, Format, NativeHistogram, Parser, Problem, Resolution,
+    WriteError, protobuf_ram_bytes, select,
 };
-use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
+use crate::frame::{Bounded, ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
 use crate::labels::Excerpt;
 use crate::metadata::Metadata;
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
@@ -61,6 +63,8 @@ pub struct SessionSize {
     pub label_bytes: usize,
     /// Bytes of what samples may carry: exemplars, start times, native histograms; 0: nothing.
     pub extras_bytes: usize,
+    /// Classic histograms may have to become native ones.
+    pub converts: bool,
 }
 
 /// What all sessions work on. Lent to each call, so that the tables may live where their other users need them.
@@ -88,6 +92,8 @@ pub(super) struct Tally {
     synthetic: u32,
     /// Native histograms for which the frame had no room.
     pub(super) histograms_lost: u32,
+    /// Classic histograms that were to become native ones and are none.
+    unconvertible: u32,
     pub(super) start_times_lost: u32,
     pub(super) exemplars: ExemplarTally,
     /// A native histogram had too many buckets at the lowest resolution: the scrape fails once it is read to its end.
@@ -110,6 +116,7 @@ pub(super) struct ExemplarTally {
 pub struct Session {
     parser: Parser,
     work: Work,
+    converter: Option<Converter>,
     format: Result<Format, ContentTypeError>,
     error: Option<ScrapeError>,
     body_bytes: u64,
@@ -134,8 +141,24 @@ struct Line<'a> {
     value: Number,
     timestamp_ms: Option<i64>,
     start_ms: Option<i64>,
-    histogram: Option<NativeHistogram<'a>>,
+    histogram: Option<Histogram<'a>>,
     exemplar: Option<Exemplar<'a>>,
+}
+
+/// Where the buckets of a native histogram are.
+#[derive(Clone, Copy)]
+enum Histogram<'a> {
+    Exposed(NativeHistogram<'a>),
+    Converted(&'a ClassicHistogram),
+}
+
+impl Histogram<'_> {
+    fn write(self, resolution: Resolution, out: &mut Bounded<u8>) -> Result<(), WriteError> {
+        match self {
+            Self::Exposed(histogram) => histogram.write(resolution, out),
+            Self::Converted(histogram) => histogram.write(resolution.bucket_limit, out),
+        }
+    }
 }
 
 impl Session {
@@ -153,6 +176,7 @@ impl Session {
                 unix_ms: None,
                 carried: Carried::new(message_bytes(size)),
             },
+            converter: size.converts.then(Converter::new),
             format: Err(ContentTypeError::Missing),
             error: None,
             body_bytes: 0,
@@ -172,6 +196,7 @@ impl Session {
             + 1
             + protobuf
             + message_bytes(size)
+            + if size.converts { Converter::ram_bytes() } else { 0 }
             + size.extras_bytes
             + size.max_samples * (size_of::<Sample>() + size_of::<ExplicitTime>() + size_of::<SeriesRef>())
     }
@@ -185,6 +210,9 @@ impl Session {
         self.work.family.clear();
         self.work.unix_ms = now.map(|now| now.0);
         self.work.carried.reset();
+        if let Some(converter) = &mut self.converter {
+            converter.reset();
+        }
         self.format = Err(ContentTypeError::Missing);
         self.error = None;
         self.body_bytes = 0;
@@ -283,6 +311,9 @@ impl Session {
         if !self.started {
             self.work.format = self.format.clone().map_err(ScrapeError::ContentType)?;
             self.parser.start_with(self.work.format, target.histograms);
+            if target.convert_classic {
+                self.parser.tell_comments();
+            }
             self.started = true;
         }
         let mut rest = bytes;
@@ -298,6 +329,8 @@ impl Session {
         if self.started {
             self.parser.finish();
             self.drain(target, shared)?;
+            let taken = self.work.complete(&mut self.converter, target, shared);
+            taken.map_err(|error| error.on_line(self.parser.line()))?;
         }
         let (found, limit) = (self.work.tally.counts.post_relabel, target.limits.samples);
         if limit > 0 && found > limit {
@@ -312,6 +345,7 @@ impl Session {
 
     /// Takes the events there are.
     fn drain(&mut self, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
+        let converter = &mut self.converter;
         loop {
             let event = match self.parser.next() {
                 Ok(Some(event)) => event,
@@ -322,51 +356,8 @@ impl Session {
                     return Err(ScrapeError::Parse(error));
                 }
             };
-            match event {
-                Event::Sample {
-                    series,
-                    value,
-                    timestamp_ms,
-                    exemplar,
-                    start_ms,
-                } => {
-                    let line = Line {
-                        series,
-                        value,
-                        timestamp_ms,
-                        start_ms,
-                        histogram: None,
-                        exemplar,
-                    };
-                    let taken = self.work.sample(line, target, shared);
-                    taken.map_err(|error| error.on_line(self.parser.line()))?;
-                }
-                Event::Histogram {
-                    series,
-                    histogram,
-                    timestamp_ms,
-                    start_ms,
-                } => {
-                    let line = Line {
-                        series,
-                        value: histogram.count(),
-                        timestamp_ms,
-                        start_ms,
-                        histogram: Some(histogram),
-                        exemplar: None,
-                    };
-                    let taken = self.work.sample(line, target, shared);
-                    taken.map_err(|error| error.on_line(self.parser.line()))?;
-                }
-                Event::Exemplar(exemplar) => self.work.exemplar(&exemplar, shared),
-                Event::Type { family, kind } => {
-                    self.work.set_type(family, kind);
-                    shared.metadata.note_type(target.reference, family, kind);
-                }
-                Event::Help { family, text } => shared.metadata.note_help(target.reference, family, text),
-                Event::Unit { family, unit } => shared.metadata.note_unit(target.reference, family, unit),
-                Event::Eof => {}
-            }
+            let taken = self.work.event(event, converter, target, shared);
+            taken.map_err(|error| error.on_line(self.parser.line()))?;
         }
     }
 
@@ -440,6 +431,7 @@ impl Session {
         counters.exemplars_out_of_order += u64::from(exemplars.out_of_order);
         counters.exemplars_no_room += u64::from(exemplars.no_room);
         counters.histograms_no_room += u64::from(self.work.tally.histograms_lost);
+        counters.histograms_unconvertible += u64::from(self.work.tally.unconvertible);
         counters.start_times_no_room += u64::from(self.work.tally.start_times_lost);
         match (outcome, &self.error) {
             (Outcome::Complete, Some(error)) => counters.count_error(error),
@@ -450,6 +442,146 @@ impl Session {
 }
 
 impl Work {
+    fn event(
+        &mut self,
+        event: Event<'_>,
+        converter: &mut Option<Converter>,
+        target: &Target,
+        shared: &mut Shared<'_>,
+    ) -> Result<(), ScrapeError> {
+        match event {
+            Event::Sample {
+                series,
+                value,
+                timestamp_ms,
+                exemplar,
+                start_ms,
+            } => {
+                let line = Line {
+                    series,
+                    value,
+                    timestamp_ms,
+                    start_ms,
+                    histogram: None,
+                    exemplar,
+                };
+                return match converter {
+                    Some(_) if target.convert_classic => self.line(line, converter, target, shared),
+                    _ => self.sample(line, target, shared),
+                };
+            }
+            Event::Histogram {
+                series,
+                histogram,
+                timestamp_ms,
+                start_ms,
+            } => {
+                self.complete(converter, target, shared)?;
+                if let Some(converter) = converter {
+                    converter.inhibit((self.format, &self.family, series), shared.builder);
+                }
+                let line = Line {
+                    series,
+                    value: histogram.count(),
+                    timestamp_ms,
+                    start_ms,
+                    histogram: Some(Histogram::Exposed(histogram)),
+                    exemplar: None,
+                };
+                return self.sample(line, target, shared);
+            }
+            Event::Exemplar(exemplar) => {
+                self.exemplar(&exemplar, shared);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.complete(converter, target, shared)?;
+        let Shared { metadata, .. } = shared;
+        match event {
+            Event::Type { family, kind } => {
+                self.set_type(family, kind);
+                metadata.note_type(target.reference, family, kind);
+            }
+            Event::Help { family, text } => metadata.note_help(target.reference, family, text),
+            Event::Unit { family, unit } => metadata.note_unit(target.reference, family, unit),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A sample line of a target whose classic histograms become native ones.
+    fn line(
+        &mut self,
+        mut line: Line<'_>,
+        converter: &mut Option<Converter>,
+        target: &Target,
+        shared: &mut Shared<'_>,
+    ) -> Result<(), ScrapeError> {
+        let Some(at_hand) = converter else { return Ok(()) };
+        let format = self.format;
+        let family = (self.kind == MetricType::Histogram).then_some(self.family.as_str());
+        let place = (format, family.unwrap_or_default(), line.series);
+        if target.start_times && format == Format::OpenMetrics && family.is_some() {
+            let seconds = f64::from_bits(line.value.to_bits());
+            if at_hand.is_created(seconds, place, shared.builder) && !target.histograms.classic_too {
+                return Ok(());
+            }
+        }
+        let seen = at_hand.look((format, family), line.series, shared.builder);
+        if at_hand.ends_before(seen, format, line.timestamp_ms) {
+            self.complete(converter, target, shared)?;
+        }
+        let Some(at_hand) = converter else { return Ok(()) };
+        let place = (format, self.family.as_str(), line.series);
+        let taken = at_hand.take(seen, line.value, place, shared.builder);
+        at_hand.stamp(line.timestamp_ms);
+        if taken {
+            at_hand.started(line.start_ms);
+            if let Some(exemplar) = line.exemplar.take()
+                && shared.table.keeps_exemplars()
+                && !at_hand.exemplar(&exemplar)
+            {
+                self.tally.exemplars.no_room += 1;
+            }
+            if !target.histograms.classic_too {
+                return Ok(());
+            }
+        }
+        self.sample(line, target, shared)
+    }
+
+    /// The classic histogram at hand is complete, if there is one: takes the native one it makes.
+    fn complete(
+        &mut self,
+        converter: &mut Option<Converter>,
+        target: &Target,
+        shared: &mut Shared<'_>,
+    ) -> Result<(), ScrapeError> {
+        let Some(converter) = converter else { return Ok(()) };
+        match converter.complete() {
+            None => return Ok(()),
+            Some(Err(_)) => self.tally.unconvertible += 1,
+            Some(Ok(())) => {
+                let (timestamp_ms, start_ms) = converter.times();
+                let line = Line {
+                    series: converter.series(),
+                    value: converter.histogram().observations(),
+                    timestamp_ms,
+                    start_ms,
+                    histogram: Some(Histogram::Converted(converter.histogram())),
+                    exemplar: None,
+                };
+                self.sample(line, target, shared)?;
+                for exemplar in converter.exemplars() {
+                    self.exemplar(&exemplar, shared);
+                }
+            }
+        }
+        converter.clear();
+        Ok(())
+    }
+
     fn set_type(&mut self, family: &str, kind: MetricType) {
         self.kind = kind;
         self.family.clear();
@@ -624,7 +756,11 @@ const fn message_bytes(size: SessionSize) -> usize {
     } else {
         size.extras_bytes
     };
-    if size.label_bytes == 0 { 0 } else { bytes }
+    if size.label_bytes == 0 && !size.converts {
+        0
+    } else {
+        bytes
+    }
 }
 
 fn over_limit(tally: &Tally, target: &Target) -> bool {

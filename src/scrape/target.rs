@@ -62,6 +62,8 @@ pub struct Target {
     pub escaping: EscapingScheme,
     /// Which histograms of a protobuf exposition are wanted.
     pub histograms: Histograms,
+    /// Classic histograms become native ones with custom buckets; with [`Histograms::classic_too`] they stay, too.
+    pub convert_classic: bool,
     /// How finely native histograms may be resolved.
     pub resolution: Resolution,
     /// Start times are carried, and `_created` lines of OpenMetrics are no series (`tidegate.start_timestamps`).
@@ -118,6 +120,7 @@ impl Target {
             protocols: DEFAULT_PROTOCOLS.into(),
             escaping: EscapingScheme::default(),
             histograms: Histograms::default(),
+            convert_classic: false,
             resolution: Resolution::default(),
             start_times: false,
             fallback: None,

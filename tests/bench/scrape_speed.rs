@@ -114,6 +114,7 @@ impl Scraper {
             line_bytes: MAX_LINE_BYTES,
             label_bytes: MAX_SERIES_TEXT_BYTES,
             extras_bytes: 0,
+            converts: false,
         };
         let labels = [("instance", "127.0.0.1:9100"), ("job", "node")].map(|(name, value)| Label { name, value });
         Self {

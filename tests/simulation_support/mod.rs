@@ -300,6 +300,7 @@ impl World {
             line_bytes: 1_024,
             label_bytes: 0,
             extras_bytes: 0,
+            converts: false,
         };
         self.process = Some(Process {
             agent: Agent::new(parts, self.instant()),

@@ -481,27 +481,27 @@ pub(super) fn no_marker(value: f64) -> u64 {
 }
 
 /// `count` as a number: exact as a decimal as long as it is a float, too.
-pub(super) fn whole_number(count: u64) -> Number {
+pub(in crate::exposition) fn whole_number(count: u64) -> Number {
     crate::value::from_bits((count as f64).to_bits())
 }
 
-fn put_tag(out: &mut impl Sink, number: u32, wire: u32) -> Result<(), Full> {
+pub(in crate::exposition) fn put_tag(out: &mut impl Sink, number: u32, wire: u32) -> Result<(), Full> {
     put_u64(out, (number << 3 | wire).into())
 }
 
-fn put_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {
+pub(in crate::exposition) fn put_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {
     put_tag(out, number, 1)?;
     out.put(&no_marker(value).to_le_bytes())
 }
 
-fn put_nonzero_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {
+pub(in crate::exposition) fn put_nonzero_double(out: &mut impl Sink, number: u32, value: f64) -> Result<(), Full> {
     if value.to_bits() == 0 {
         return Ok(());
     }
     put_double(out, number, value)
 }
 
-fn put_span(out: &mut impl Sink, number: u32, span: Option<(i64, u64)>) -> Result<(), Full> {
+pub(in crate::exposition) fn put_span(out: &mut impl Sink, number: u32, span: Option<(i64, u64)>) -> Result<(), Full> {
     let Some((offset, len)) = span else { return Ok(()) };
     let offset_bytes = if offset == 0 { 0 } else { 1 + len_u64(zigzag(offset)) };
     put_tag(out, number, 2)?;

@@ -38,6 +38,7 @@ mod tests;
 mod wire;
 
 pub use histogram::{HistogramProblem, NativeHistogram, Resolution, SCHEMA_MAX, SCHEMA_MIN, WriteError};
+pub(super) use histogram::{put_double, put_nonzero_double, put_span, put_tag, whole_number};
 
 use super::error::{Fault, Problem};
 use super::{Event, Exemplar};

@@ -73,7 +73,7 @@ fn show(event: &Event<'_>) -> String {
         Event::Type { family, kind } => format!("TYPE {family} {}", kind.as_str()),
         Event::Help { family, text } => format!("HELP {family} {text}"),
         Event::Unit { family, unit } => format!("UNIT {family} {unit}"),
-        Event::Eof => "EOF".to_string(),
+        Event::Eof | Event::Comment => "EOF".to_string(),
     }
 }
 

@@ -250,6 +250,7 @@ fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec, start_times
         native: spec.native_histograms,
         classic_too: spec.classic_too,
     };
+    target.convert_classic = spec.convert_classic;
     target.start_times = start_times;
     target.resolution = Resolution {
         max_schema: job.native_histogram_min_bucket_factor.max_schema(),

@@ -175,6 +175,10 @@ fn global(y: &mut Emitter<'_>, g: &Global) -> fmt::Result {
     }
     y.plain("scrape_native_histograms", g.scrape_native_histograms)?;
     y.plain("always_scrape_classic_histograms", g.always_scrape_classic_histograms)?;
+    y.plain(
+        "convert_classic_histograms_to_nhcb",
+        g.convert_classic_histograms_to_nhcb,
+    )?;
     y.plain("body_size_limit", g.body_size_limit)?;
     y.plain("sample_limit", g.sample_limit)?;
     y.plain("target_limit", g.target_limit)?;
@@ -224,6 +228,9 @@ fn job(y: &mut Emitter<'_>, job: &ScrapeConfig) -> fmt::Result {
     }
     if let Some(classic) = job.always_scrape_classic_histograms {
         y.plain("always_scrape_classic_histograms", classic)?;
+    }
+    if let Some(convert) = job.convert_classic_histograms_to_nhcb {
+        y.plain("convert_classic_histograms_to_nhcb", convert)?;
     }
     y.plain("native_histogram_bucket_limit", job.native_histogram_bucket_limit)?;
     y.plain(

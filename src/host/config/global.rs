@@ -23,6 +23,8 @@ pub struct Global {
     pub scrape_native_histograms: bool,
     /// The classic series of a native histogram are scraped, too.
     pub always_scrape_classic_histograms: bool,
+    /// Classic histograms become native ones with custom buckets.
+    pub convert_classic_histograms_to_nhcb: bool,
     /// Labels added to every series when it is sent; values with `$VAR` replaced.
     pub external_labels: Labels,
     /// Uncompressed bytes of a body at which the scrape fails.
@@ -57,6 +59,7 @@ impl Default for Global {
             scrape_protocols: Vec::new(),
             scrape_native_histograms: false,
             always_scrape_classic_histograms: false,
+            convert_classic_histograms_to_nhcb: false,
             external_labels: Labels::default(),
             body_size_limit: Size::default(),
             sample_limit: 0,

@@ -20,7 +20,6 @@ pub(super) struct Verdict {
 }
 
 const HTTP: &[&str] = &["ScrapeConfig", "RemoteWrite"];
-const LIMITS: &[&str] = &["Global", "ScrapeConfig"];
 const OFF: &[&str] = &[
     "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF", "n", "N", "0", "0s", "[]", "",
 ];
@@ -44,7 +43,6 @@ const fn refused(why: &'static str) -> Verdict {
 /// Struct names, key, verdict.
 type Entry = (&'static [&'static str], &'static str, Verdict);
 
-const NHCB: &str = "classic histograms are not converted: have the receiver do it, or expose native histograms and scrape them with scrape_native_histograms";
 const AGENT: &str = "not allowed in agent mode: tidegate only scrapes and forwards; remove it";
 const JWT: &str = "signed assertions are not supported: use grant_type client_credentials with client_secret_file";
 const REF: &str = "secret providers are not supported: use the key ending in _file";
@@ -61,7 +59,6 @@ const ENTRIES: &[Entry] = &[
     (&["Global"], "evaluation_interval", ignored("has no effect: rules are not evaluated in agent mode")),
     (&["Global"], "rule_query_offset", ignored("has no effect: rules are not evaluated in agent mode")),
     (&["Global"], "query_log_file", ignored("has no effect: there are no queries in agent mode")),
-    (LIMITS, "convert_classic_histograms_to_nhcb", refused(NHCB)),
     (&["ScrapeConfig"], "scrape_classic_histograms", refused("renamed to always_scrape_classic_histograms in Prometheus 3.0")),
     (&["OAuth2"], "client_secret_ref", refused(REF)),
     (&["OAuth2"], "client_certificate_key", refused(JWT)),

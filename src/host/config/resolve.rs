@@ -188,6 +188,8 @@ fn inherit(job: &mut ScrapeConfig, global: &Global) -> Result<(), Wrong> {
         .get_or_insert(global.scrape_native_histograms);
     job.always_scrape_classic_histograms
         .get_or_insert(global.always_scrape_classic_histograms);
+    job.convert_classic_histograms_to_nhcb
+        .get_or_insert(global.convert_classic_histograms_to_nhcb);
     if job.scrape_protocols.is_empty() {
         let protocols: &[ScrapeProtocol] = if native { &PROTOBUF_FIRST } else { &DEFAULT_PROTOCOLS };
         job.scrape_protocols = protocols.into();

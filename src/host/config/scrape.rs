@@ -67,6 +67,8 @@ pub struct ScrapeConfig {
     pub scrape_native_histograms: Option<bool>,
     /// The classic series of a native histogram are scraped, too; `Some` once loaded.
     pub always_scrape_classic_histograms: Option<bool>,
+    /// Classic histograms become native ones with custom buckets; `Some` once loaded.
+    pub convert_classic_histograms_to_nhcb: Option<bool>,
     /// Buckets of a native histogram above which its resolution is reduced or, at the lowest, the scrape fails; 0: no limit.
     pub native_histogram_bucket_limit: u32,
     /// Factor from one bucket of a native histogram to the next that is kept to by reducing its resolution; 0: any.
@@ -140,6 +142,7 @@ impl Default for ScrapeConfig {
             extra_scrape_metrics: None,
             scrape_native_histograms: None,
             always_scrape_classic_histograms: None,
+            convert_classic_histograms_to_nhcb: None,
             native_histogram_bucket_limit: 0,
             native_histogram_min_bucket_factor: Factor::default(),
             metric_name_validation_scheme: None,

@@ -83,6 +83,8 @@ pub struct TargetSpec {
     pub native_histograms: bool,
     /// The classic series of a native histogram are scraped, too.
     pub classic_too: bool,
+    /// Classic histograms become native ones with custom buckets.
+    pub convert_classic: bool,
     /// The target is this program itself: its address is [`BUILT_IN`], and nothing is fetched from the network.
     pub built_in: bool,
     /// Set when the job has more targets than its `target_limit`: the target counts as down and is not scraped.
@@ -336,7 +338,7 @@ impl Candidate<'_> {
         default(METRICS_PATH, &self.config.metrics_path)?;
         default(SCHEME, self.config.scheme.as_str())?;
         let flag = |on: Option<bool>| if on == Some(true) { "true" } else { "false" };
-        default(CONVERT_TO_NHCB, "false")?;
+        default(CONVERT_TO_NHCB, flag(self.config.convert_classic_histograms_to_nhcb))?;
         default(CLASSIC_TOO, flag(self.config.always_scrape_classic_histograms))?;
         default(NATIVE, flag(self.config.scrape_native_histograms))?;
         for (name, values) in self.config.params.iter() {
@@ -422,12 +424,8 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
             ));
         }
     }
-    if text(CONVERT_TO_NHCB) == "true" {
-        return Err(format!(
-            "label {CONVERT_TO_NHCB} is true, but classic histograms are not converted"
-        ));
-    }
-    let (native_histograms, classic_too) = (text(NATIVE) == "true", text(CLASSIC_TOO) == "true");
+    let on = |flag: &str| text(flag) == "true";
+    let (native_histograms, classic_too, convert_classic) = (on(NATIVE), on(CLASSIC_TOO), on(CONVERT_TO_NHCB));
     let scheme = Scheme::from_text(text(SCHEME)).map_err(|e| format!("label {SCHEME}: {e}"))?;
     let parsed = HostPort::parse(&address).map_err(|why| format!("address {address:?}: {why}"))?;
     let path_and_query = path_and_query(set, from.config);
@@ -449,6 +447,7 @@ fn target(set: &mut LabelSet, from: &Candidate<'_>, discovered: &Named<String>) 
         body,
         native_histograms,
         classic_too,
+        convert_classic,
         built_in: address == BUILT_IN && scheme == Scheme::Http && unix_socket.is_none(),
         scheme,
         address: parsed,

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 mod carried;
 mod churn;
+mod convert;
 mod failures;
 mod merging;
 mod times;
@@ -144,6 +145,7 @@ fn session(max_samples: usize) -> Session {
         line_bytes: 20_000,
         label_bytes: 0,
         extras_bytes: 0,
+        converts: false,
     })
 }
 

@@ -10,7 +10,7 @@ use super::load::Fault;
 use super::resolve::job_fault;
 use super::scrape::{FileSdConfig, ValidationScheme};
 use super::url::{HostPort, Scheme};
-use super::{Config, Memory, RemoteWrite, Ring, ScrapeConfig};
+use super::{Config, Memory, ProtobufMessage, RemoteWrite, Ring, ScrapeConfig};
 use crate::limits::{MAX_LABELS, MAX_REMOTES, MAX_SERIES, MAX_TARGETS};
 use alloc::format;
 use alloc::string::String;
@@ -57,11 +57,7 @@ pub(super) fn check(config: &Config, notes: &mut alloc::vec::Vec<Fault>) -> Resu
         if let Some(message) = old_tls(&job.tls_config) {
             notes.push(job_fault(job, "tls_config.min_version", message));
         }
-        let sent = config.remote_write.iter().any(|remote| remote.send_native_histograms);
-        if job.scrape_native_histograms == Some(true) && !sent {
-            let message = "no remote has send_native_histograms: native histograms are counted and left out";
-            notes.push(job_fault(job, "scrape_native_histograms", message));
-        }
+        native_histograms_unsent(job, &config.remote_write, notes);
     }
     if config.remote_write.len() > MAX_REMOTES {
         let message = format!(
@@ -87,6 +83,24 @@ pub(super) fn check(config: &Config, notes: &mut alloc::vec::Vec<Fault>) -> Resu
         }
     }
     own(config).map_err(|(key, message)| Fault::new(format!("tidegate.{key}"), message))
+}
+
+/// Native histograms that no remote is sent.
+fn native_histograms_unsent(job: &ScrapeConfig, remotes: &[RemoteWrite], notes: &mut alloc::vec::Vec<Fault>) {
+    let converts = job.convert_classic_histograms_to_nhcb == Some(true);
+    let mut sent = remotes.iter().filter(|remote| remote.send_native_histograms).peekable();
+    if sent.peek().is_none() {
+        let message = "no remote has send_native_histograms: native histograms are counted and left out";
+        if job.scrape_native_histograms == Some(true) {
+            notes.push(job_fault(job, "scrape_native_histograms", message));
+        }
+        if converts {
+            notes.push(job_fault(job, "convert_classic_histograms_to_nhcb", message));
+        }
+    } else if converts && sent.all(|remote| remote.protobuf_message == Some(ProtobufMessage::V1)) {
+        let message = "no remote takes custom buckets: remote write 1.0 cannot carry them, set protobuf_message to io.prometheus.write.v2.Request";
+        notes.push(job_fault(job, "convert_classic_histograms_to_nhcb", message));
+    }
 }
 
 fn global(config: &Config) -> Check {

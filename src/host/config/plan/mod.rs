@@ -275,8 +275,9 @@ impl Draft<'_> {
         } else {
             ""
         };
+        let histogram = if session.converts { ", a histogram" } else { "" };
         let what = format!(
-            "{n} x one line and a frame of {} samples{protobuf}",
+            "{n} x one line and a frame of {} samples{protobuf}{histogram}",
             session.max_samples
         );
         self.add("scrapes", n * Session::ram_bytes(session), SCRAPES_KEY, what);
@@ -411,6 +412,7 @@ mod tests {
             timeout: Duration::from_secs(10),
             native_histograms: false,
             classic_too: false,
+            convert_classic: false,
             limit_error: None,
         };
         (

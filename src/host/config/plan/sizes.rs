@@ -73,6 +73,8 @@ pub struct Sizes {
     pub exemplars: bool,
     /// Some job asks for protobuf.
     pub protobuf: bool,
+    /// Classic histograms of some target become native ones.
+    pub converts: bool,
     /// Bytes of types, helps and units.
     pub metadata_bytes: usize,
     /// Metric families they are kept of, each counted for every target.
@@ -119,6 +121,7 @@ impl Sizes {
                     .chain(fallback)
                     .any(|protocol| protocol.format() == Format::Protobuf)
             }),
+            converts: converts(config, targets),
             metadata_bytes: metadata_bytes(config, max_series),
             metadata_families: metadata_bytes(config, max_series) / METADATA_BYTES_PER_FAMILY,
             staging_blocks: staging_blocks(config, targets, max_series),
@@ -134,6 +137,7 @@ impl Sizes {
             frame_samples: self.frame_samples.max(other.frame_samples),
             extras_bytes: self.extras_bytes.max(other.extras_bytes),
             protobuf: self.protobuf || other.protobuf,
+            converts: self.converts || other.converts,
             staging_blocks: self.staging_blocks.max(other.staging_blocks),
             ..*self
         };
@@ -143,6 +147,7 @@ impl Sizes {
             frame_samples: self.frame_samples,
             extras_bytes: self.extras_bytes,
             protobuf: self.protobuf,
+            converts: self.converts,
             staging_blocks: self.staging_blocks,
             concurrent_scrapes: self.concurrent_scrapes,
             ..*other
@@ -158,6 +163,7 @@ impl Sizes {
             label_bytes: if self.protobuf { MAX_SERIES_TEXT_BYTES } else { 0 },
             extras_bytes: self.extras_bytes,
             max_samples: self.frame_samples,
+            converts: self.converts,
         }
     }
 
@@ -206,6 +212,13 @@ impl Sizes {
     }
 }
 
+/// Some target's classic histograms become native ones.
+fn converts(config: &Config, targets: &Targets) -> bool {
+    let mut jobs = config.scrape_configs.iter();
+    jobs.any(|job| job.convert_classic_histograms_to_nhcb == Some(true))
+        || targets.active.iter().any(|target| target.convert_classic)
+}
+
 /// What the samples of one frame may carry: something only where some target can have it and some remote asks for it.
 fn extras_bytes(config: &Config, targets: &Targets, frame_samples: usize) -> usize {
     let sent = |wants: fn(&RemoteWrite) -> bool| config.remote_write.iter().any(wants);
@@ -213,7 +226,8 @@ fn extras_bytes(config: &Config, targets: &Targets, frame_samples: usize) -> usi
         .scrape_configs
         .iter()
         .any(|job| job.scrape_native_histograms == Some(true))
-        || targets.active.iter().any(|target| target.native_histograms);
+        || targets.active.iter().any(|target| target.native_histograms)
+        || converts(config, targets);
     let wanted = sent(|remote| remote.send_exemplars)
         || (native && sent(|remote| remote.send_native_histograms))
         || config.tidegate.start_timestamps;

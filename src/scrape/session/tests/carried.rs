@@ -8,24 +8,25 @@ use crate::scrape::carried::MAX_EXEMPLAR_CHARS;
 use crate::series::Newest;
 use alloc::vec;
 
-const PROTOBUF: Option<&[u8]> =
+pub(super) const PROTOBUF: Option<&[u8]> =
     Some(b"application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited");
 
 /// A rig for up to `max_series` series whose frames have room for `extras` bytes of what samples carry.
-fn rig(max_series: usize, extras: usize) -> Rig {
+pub(super) fn rig(max_series: usize, extras: usize) -> Rig {
     let mut rig = Rig::new(max_series);
     rig.session = Session::new(SessionSize {
         max_samples: max_series,
         line_bytes: 20_000,
         label_bytes: 4_096,
         extras_bytes: extras,
+        converts: true,
     });
     rig.table = SeriesTable::new(max_series, 2 * max_series, 4, 1).with_exemplars();
     rig
 }
 
 /// What the last frame's samples carry, as text; histograms as their messages' first bytes.
-fn extras(rig: &mut Rig) -> Vec<String> {
+pub(super) fn extras(rig: &mut Rig) -> Vec<String> {
     let frame = rig.session.frame();
     let line = |extra: Extra<'_>| match extra {
         Extra::Histogram { position, message } => format!("{position} histogram of {} bytes", message.len()),
