@@ -76,6 +76,11 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A device that is not there.
+    NoDevice {
+        /// Its name.
+        path: PathBuf,
+    },
     /// Neither a file, nor a block device, nor MTD, nor missing.
     NotAMedium {
         /// What is there.
@@ -136,6 +141,11 @@ impl core::fmt::Display for OpenError {
             Self::NotARing { path } => write!(
                 f,
                 "{} holds no ring: no superblock and no erase header can be read",
+                path.display()
+            ),
+            Self::NoDevice { path } => write!(
+                f,
+                "there is no device {}: its partition or label is missing, or the kernel has not found it yet",
                 path.display()
             ),
             Self::NotAMedium { path } => write!(

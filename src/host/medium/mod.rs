@@ -89,7 +89,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Looks at `path`.
+    /// Looks at `path`. What is missing below `/dev` is a device that is not there yet, never a file to be made.
     ///
     /// # Errors
     /// [`OpenError::NotAMedium`], or it cannot be looked at.
@@ -103,8 +103,20 @@ impl Kind {
                 Ok(Self::Mtd)
             }
             Ok(_) => Err(OpenError::NotAMedium { path: path.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::File),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::of_missing(path)),
             Err(error) => Err(io_error("examine", path)(error)),
+        }
+    }
+
+    /// By its name alone: a ring file below `/dev` would be RAM that looks like a device.
+    fn of_missing(path: &Path) -> Self {
+        let Ok(name) = path.strip_prefix("/dev") else {
+            return Self::File;
+        };
+        match name.to_str() {
+            Some(name) if name.starts_with("shm/") => Self::File,
+            Some(name) if name.starts_with("mtd") => Self::Mtd,
+            _ => Self::Block,
         }
     }
 
@@ -179,6 +191,9 @@ impl Medium {
     /// [`OpenError`]. A missing file is an [`OpenError::Io`] of kind [`io::ErrorKind::NotFound`].
     pub fn open(path: &Path, shape: &Shape) -> Result<Self, OpenError> {
         let kind = Kind::of(path)?;
+        if kind != Kind::File && !path.exists() {
+            return Err(OpenError::NoDevice { path: path.to_owned() });
+        }
         let geometry = geometry(path, kind, shape)?;
         let device = match kind {
             Kind::File => Device::File(RingFile::open(path, shape.ring_bytes)?),

@@ -101,6 +101,26 @@ fn what_is_no_medium_is_refused() {
 }
 
 #[test]
+fn a_missing_device_is_never_made_as_a_file() {
+    for (path, kind) in [
+        ("/dev/disk/by-partlabel/tidegate-ring-missing", Kind::Block),
+        ("/dev/mtd-tidegate-ring-missing", Kind::Mtd),
+    ] {
+        let path = Path::new(path);
+        assert_eq!(Kind::of(path).expect("by its name"), kind);
+        let error = Medium::open(path, &SHAPE).expect_err("missing");
+        assert!(matches!(error, OpenError::NoDevice { .. }), "{error}");
+        assert!(error.to_string().contains("there is no device"), "{error}");
+        assert!(!path.exists());
+    }
+    assert_eq!(
+        Kind::of(Path::new("/dev/shm/tidegate-ring-missing")).expect("RAM"),
+        Kind::File
+    );
+    assert_eq!(Kind::of(Path::new("/devices/ring")).expect("no /dev"), Kind::File);
+}
+
+#[test]
 fn sizes_outside_the_format_are_refused_with_the_limits() {
     for shape in [
         Shape {
