@@ -11,9 +11,11 @@
 //!
 //! # Limits and cost
 //!
-//! Per series the codec's state and 2 bytes of layout, per coder the codec's tables and 64 targets of 4 bytes.
+//! Per series the codec's state and 2 bytes of layout, per coder the codec's tables and 64 targets of 36 bytes.
 
+use super::layout::Layouts;
 use super::record::{self, FrameHead, RecordFault, Start, frame_flag};
+use super::timing::Timing;
 use crate::extras::{self, Extra};
 use crate::frame::{ExplicitTime, Frame, FrameNo, Full, Notes, ScrapeCounts};
 use crate::limits::MAX_TARGETS;
@@ -33,81 +35,13 @@ pub const fn max_frame_bytes(codec: CodecId, samples: usize, extras_bytes: usize
     MAX_HEAD_BYTES + codec.max_encoded_bytes(samples) + samples * (2 * 6 + 13) + extras_bytes + 4 * 10
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Head {
-    first: u16,
-    count: u16,
-}
-
-/// Which series each target's last frame had, in order: linked lists through one array.
-#[derive(Debug)]
-struct Layouts {
-    next: Box<[u16]>,
-    heads: [Option<Head>; MAX_TARGETS],
-}
-
-impl Layouts {
-    fn new(max_series: usize) -> Self {
-        Self {
-            next: vec![0; max_series].into_boxed_slice(),
-            heads: [None; MAX_TARGETS],
-        }
-    }
-
-    fn forget(&mut self) {
-        self.heads = [None; MAX_TARGETS];
-    }
-
-    fn head(&self, target: TargetRef) -> Option<Head> {
-        self.heads.get(usize::from(target.0)).copied().flatten()
-    }
-
-    /// The series of the target's last frame. A list that another target's frame has cut across is as long as it was,
-    /// and the same for encoder and decoder.
-    fn of(&self, target: TargetRef) -> Option<impl Iterator<Item = SeriesRef> + '_> {
-        let head = self.head(target)?;
-        let mut at = head.first;
-        Some((0..head.count).map(move |_| {
-            let series = SeriesRef(at);
-            at = self.next.get(usize::from(at)).copied().unwrap_or(0);
-            series
-        }))
-    }
-
-    fn is(&self, target: TargetRef, samples: &[Sample]) -> bool {
-        self.head(target)
-            .is_some_and(|head| usize::from(head.count) == samples.len())
-            && self
-                .of(target)
-                .is_some_and(|layout| layout.zip(samples).all(|(series, sample)| series == sample.series))
-    }
-
-    /// Remembers the series of `samples`, all in range. A frame that has a series twice cannot be remembered: the
-    /// target's next frame then carries its layout again.
-    fn set(&mut self, target: TargetRef, samples: &[Sample]) {
-        for pair in samples.windows(2) {
-            self.next[usize::from(pair[0].series.0)] = pair[1].series.0;
-        }
-        let head = Head {
-            first: samples.first().map_or(0, |sample| sample.series.0),
-            count: samples.len().min(usize::from(u16::MAX)) as u16,
-        };
-        if let Some(place) = self.heads.get_mut(usize::from(target.0)) {
-            *place = Some(head);
-            if !self.is(target, samples) {
-                self.heads[usize::from(target.0)] = None;
-            }
-        }
-    }
-}
-
-/// Codec, per-series state, layouts and the time of the last frame.
+/// Codec, per-series state, layouts and when frames are expected.
 #[derive(Debug)]
 struct Coder {
     codec: Codec,
     states: Box<[SeriesState]>,
     layouts: Layouts,
-    last_ms: u64,
+    timing: Timing,
 }
 
 impl Coder {
@@ -116,7 +50,7 @@ impl Coder {
             codec: Codec::new(id),
             states: vec![SeriesState::RESET; max_series].into_boxed_slice(),
             layouts: Layouts::new(max_series),
-            last_ms: 0,
+            timing: Timing::default(),
         }
     }
 
@@ -124,7 +58,7 @@ impl Coder {
         self.codec.reset();
         self.states.fill(SeriesState::RESET);
         self.layouts.forget();
-        self.last_ms = mono_ms;
+        self.timing.start(mono_ms);
     }
 }
 
@@ -182,8 +116,9 @@ impl Encoder {
             flags |= if set { bit } else { 0 };
         }
         out.put(&[frame.target.0, flags])?;
-        put_i64(out, frame.time_ms.wrapping_sub(coder.last_ms) as i64)?;
-        put_u64(out, frame.duration_100us.into())?;
+        let (time, duration) = coder.timing.off(frame.target, frame.time_ms, frame.duration_100us);
+        put_i64(out, time)?;
+        put_i64(out, duration)?;
         if !usual {
             for count in [counts.scraped, counts.post_relabel, counts.added] {
                 put_u64(out, count.into())?;
@@ -193,7 +128,7 @@ impl Encoder {
             record::put_series(out, frame.stale.iter().copied())?;
         }
         if layout {
-            record::put_series(out, samples.iter().map(|sample| sample.series))?;
+            coder.layouts.put(out, frame.target, samples)?;
         }
         if flags & frame_flag::TIMES != 0 {
             record::put_times(out, &frame.explicit)?;
@@ -207,7 +142,7 @@ impl Encoder {
             record::put_notes(out, &frame.notes)?;
         }
         coder.codec.encode(&mut coder.states, samples, out)?;
-        coder.last_ms = frame.time_ms;
+        coder.timing.note(frame.target, frame.time_ms, frame.duration_100us);
         if layout {
             coder.layouts.set(frame.target, samples);
         }
@@ -289,11 +224,11 @@ impl Decoder {
         let coder = &mut self.coder;
         let head = FrameHead::parse(payload)?;
         self.left_out = false;
-        let time_ms = coder.last_ms.wrapping_add(head.dt_ms as u64);
+        let (time_ms, duration_100us) = coder.timing.read(head.target, head.off)?;
         frame.reset(head.target, time_ms);
         frame.number = number;
         frame.up = !head.failed();
-        frame.duration_100us = head.duration_100us;
+        frame.duration_100us = duration_100us;
         frame.notes = head.notes;
         let limit = coder.states.len();
         let too_large = |_: Full| RecordFault::TooLarge;
@@ -311,12 +246,7 @@ impl Decoder {
             frame.samples.push(Sample { number, series }).map_err(too_large)
         };
         if frame.up {
-            if let Some(layout) = head.layout {
-                layout.into_iter().try_for_each(&mut place)?;
-            } else {
-                let mut layout = coder.layouts.of(head.target).ok_or(RecordFault::Malformed)?;
-                layout.try_for_each(&mut place)?;
-            }
+            coder.layouts.read(head.target, head.layout.as_ref(), &mut place)?;
         }
         for time in head.times {
             if usize::from(time.position) >= frame.samples.len() {
@@ -329,7 +259,7 @@ impl Decoder {
             .codec
             .decode(&mut coder.states, head.values, &mut frame.samples)
             .map_err(|_| RecordFault::Malformed)?;
-        coder.last_ms = time_ms;
+        coder.timing.note(head.target, time_ms, duration_100us);
         if head.layout.is_some() && frame.up {
             coder.layouts.set(head.target, &frame.samples);
         }
@@ -408,11 +338,11 @@ pub struct FrameInfo {
     pub extras_bytes: u32,
 }
 
-/// Follows frames without codec state: 64 targets of 8 bytes.
+/// Follows frames without codec state: 64 targets of 32 bytes.
 #[derive(Debug)]
 pub struct Tally {
     next: Option<FrameNo>,
-    last_ms: u64,
+    timing: Timing,
     boot: u32,
     samples: [Option<u32>; MAX_TARGETS],
 }
@@ -421,7 +351,7 @@ impl Default for Tally {
     fn default() -> Self {
         Self {
             next: None,
-            last_ms: 0,
+            timing: Timing::default(),
             boot: 0,
             samples: [None; MAX_TARGETS],
         }
@@ -437,7 +367,7 @@ impl Tally {
     /// Begins a chunk.
     pub fn start(&mut self, start: &Start) {
         self.next = Some(FrameNo(start.frame_no));
-        self.last_ms = start.mono_ms;
+        self.timing.start(start.mono_ms);
         self.boot = boot_key(&start.boot_id);
         self.samples = [None; MAX_TARGETS];
     }
@@ -449,14 +379,15 @@ impl Tally {
     pub fn frame(&mut self, payload: &[u8]) -> Result<FrameInfo, RecordFault> {
         let number = self.next.take().ok_or(RecordFault::Malformed)?;
         let head = FrameHead::parse(payload)?;
-        self.last_ms = self.last_ms.wrapping_add(head.dt_ms as u64);
+        let (time_ms, duration_100us) = self.timing.read(head.target, head.off)?;
+        self.timing.note(head.target, time_ms, duration_100us);
         // `parse` has checked the target.
         let known = &mut self.samples[usize::from(head.target.0)];
         let samples = if head.failed() {
             Some(0)
         } else {
             if let Some(layout) = &head.layout {
-                *known = u32::try_from(layout.len()).ok();
+                *known = u32::try_from(layout.count()).ok();
             }
             *known
         };
@@ -466,7 +397,7 @@ impl Tally {
             number,
             target: head.target,
             up: !head.failed(),
-            time_ms: self.last_ms,
+            time_ms,
             boot: self.boot,
             samples,
             bytes: payload.len() as u32,

@@ -2,6 +2,7 @@
 
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed, flag};
 use super::frame_coding::Encoder;
+use super::layout::Layouts;
 use super::record::{self, Ack, Clock, Drop, Start, Target, kind};
 use crate::frame::{Bounded, Frame};
 use crate::sample::{Number, Sample, SeriesRef, TargetRef};
@@ -148,6 +149,43 @@ fn the_frame_examples_are_what_is_written() {
     }
     (second.counts.scraped, second.counts.post_relabel) = (2, 2);
     shown(&frame_record(CodecId::Tc0, &[&first, &second]));
+
+    let mut third = Frame::with_capacity(8);
+    third.reset(TargetRef(0), 31_002);
+    third.up = true;
+    third.duration_100us = 29;
+    third.samples.extend(&second.samples).unwrap();
+    third.counts = second.counts;
+    shown(&frame_record(CodecId::Tc0, &[&first, &second, &third]));
+}
+
+#[test]
+fn the_examples_of_layouts_are_what_is_written() {
+    let target = TargetRef(0);
+    let of = |series: alloc::vec::Vec<u16>| -> alloc::vec::Vec<Sample> {
+        let number = Number::decimal(0, 0);
+        let sample = |series| Sample {
+            number,
+            series: SeriesRef(series),
+        };
+        series.into_iter().map(sample).collect()
+    };
+    let first: alloc::vec::Vec<u16> = (100..622).collect();
+    let mut list = Bounded::with_capacity(100);
+    record::put_series(&mut list, first.iter().map(|&series| SeriesRef(series))).unwrap();
+    shown(&list);
+    let mut second = first.clone();
+    second.splice(10..10, [700, 701]);
+    second.pop();
+
+    let mut layouts = Layouts::new(800);
+    for series in [first, second] {
+        let samples = of(series);
+        let mut out = Bounded::with_capacity(100);
+        layouts.put(&mut out, target, &samples).unwrap();
+        shown(&out);
+        layouts.set(target, &samples);
+    }
 }
 
 #[test]

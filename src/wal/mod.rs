@@ -52,7 +52,7 @@ mod golden;
 mod held;
 mod identity;
 pub mod inspect;
-
+pub mod layout;
 mod mount;
 mod reader;
 pub mod record;
@@ -69,7 +69,7 @@ mod staging;
 pub mod storage;
 #[doc(hidden)]
 pub mod testing;
-
+mod timing;
 pub mod values;
 pub mod wear;
 mod writer;

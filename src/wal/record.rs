@@ -6,6 +6,7 @@
 //! Nothing here allocates or panics on any input; what does not parse is a [`RecordFault`].
 
 use super::counters::Loss;
+use super::layout::Layout;
 use crate::extras::{self, Extra};
 use crate::frame::{ExtraMetrics, Full, Notes};
 use crate::sample::{SeriesRef, TargetRef};
@@ -332,7 +333,7 @@ impl Sink for SliceSink<'_> {
 pub mod frame_flag {
     /// The scrape failed; no samples.
     pub const FAILED: u8 = 0x01;
-    /// A list of the series in the frame follows; else they are those of the target's previous frame.
+    /// The series of the frame follow, or what changed in them; else they are those of the target's previous frame.
     pub const LAYOUT: u8 = 0x02;
     /// Explicit timestamps follow.
     pub const TIMES: u8 = 0x04;
@@ -403,16 +404,15 @@ pub struct FrameHead<'a> {
     pub target: TargetRef,
     /// See [`frame_flag`].
     pub flags: u8,
-    /// Milliseconds since the previous frame, or since START.
-    pub dt_ms: i64,
-    /// Units of 100 microseconds.
-    pub duration_100us: u32,
+    /// Milliseconds behind the time expected, and units of 100 microseconds that it took longer than expected: see
+    /// `FORMAT.md`.
+    pub off: (i64, i64),
     /// Scraped, after relabelling, added; `None`: (n, n, 0).
     pub counts: Option<[u32; 3]>,
     /// Series to be marked stale.
     pub stale: SeriesList<'a>,
     /// Series in the frame, `None`: as before.
-    pub layout: Option<SeriesList<'a>>,
+    pub layout: Option<Layout<'a>>,
     /// Explicit timestamps: how many, then the pairs.
     pub times: Times<'a>,
     /// What samples carry, not checked: see [`check_extras`].
@@ -435,8 +435,7 @@ impl<'a> FrameHead<'a> {
         if usize::from(target.0) >= crate::limits::MAX_TARGETS {
             return Err(RecordFault::Malformed);
         }
-        let dt_ms = cursor.i64()?;
-        let duration_100us = narrow(cursor.u64()?)?;
+        let off = (cursor.i64()?, cursor.i64()?);
         let counts = if flags & frame_flag::COUNTS != 0 {
             Some([narrow(cursor.u64()?)?, narrow(cursor.u64()?)?, narrow(cursor.u64()?)?])
         } else {
@@ -448,7 +447,7 @@ impl<'a> FrameHead<'a> {
             SeriesList::EMPTY
         };
         let layout = if flags & frame_flag::LAYOUT != 0 {
-            Some(SeriesList::take(&mut cursor)?)
+            Some(Layout::take(&mut cursor)?)
         } else {
             None
         };
@@ -472,8 +471,7 @@ impl<'a> FrameHead<'a> {
         Ok(Self {
             target,
             flags,
-            dt_ms,
-            duration_100us,
+            off,
             counts,
             stale,
             layout,
@@ -540,6 +538,11 @@ impl<'a> SeriesList<'a> {
     /// Reads a list off the cursor and checks that every index is in range.
     fn take(cursor: &mut Cursor<'a>) -> Result<Self, RecordFault> {
         let count = cursor.u64()?;
+        Self::take_counted(cursor, count)
+    }
+
+    /// As [`SeriesList::take`], when the number of series has been read.
+    pub(crate) fn take_counted(cursor: &mut Cursor<'a>, count: u64) -> Result<Self, RecordFault> {
         let left = usize::try_from(count).map_err(|_| RecordFault::Malformed)?;
         let list = Self {
             left,
@@ -551,11 +554,10 @@ impl<'a> SeriesList<'a> {
         while seen < count {
             let jump = cursor.i64()?;
             let run = cursor.u64()?;
-            at = at.checked_add(jump).ok_or(RecordFault::Malformed)?;
-            if run == 0 || run > count - seen || !(0..=0xfffe).contains(&at) || run > 0xffff - at as u64 {
+            if run > count - seen {
                 return Err(RecordFault::Malformed);
             }
-            at += run as i64;
+            at = i64::from(run_from(at, jump, run)?) + run as i64;
             seen += run;
         }
         Ok(list)
@@ -594,15 +596,28 @@ impl Iterator for SeriesList<'_> {
     }
 }
 
+/// The first series of a run that begins `jump` behind `at`; all of it is below 65,535.
+pub(crate) fn run_from(at: i64, jump: i64, run: u64) -> Result<u16, RecordFault> {
+    at.checked_add(jump)
+        .and_then(|first| u16::try_from(first).ok())
+        .filter(|&first| run > 0 && run <= 0xffff - u64::from(first))
+        .ok_or(RecordFault::Malformed)
+}
+
 /// Writes a list of series.
 ///
 /// # Errors
 /// [`Full`].
-pub fn put_series<I>(out: &mut impl Sink, series: I) -> Result<(), Full>
-where
-    I: ExactSizeIterator<Item = SeriesRef> + Clone,
-{
+pub fn put_series(out: &mut impl Sink, series: impl ExactSizeIterator<Item = SeriesRef>) -> Result<(), Full> {
     put_u64(out, series.len() as u64)?;
+    put_runs(out, series)
+}
+
+/// Writes a list of series without their number.
+///
+/// # Errors
+/// [`Full`].
+pub(crate) fn put_runs(out: &mut impl Sink, series: impl Iterator<Item = SeriesRef>) -> Result<(), Full> {
     let mut rest = series.peekable();
     let mut after = 0i64;
     while let Some(first) = rest.next() {

@@ -673,8 +673,8 @@ def full_text(entry, target):
 FAILED, LAYOUT, TIMES, NOCLOCK, STALE, COUNTS, EXTRAS, NOTES = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80
 
 
-def series_list(source):
-    count = source.varint()
+def series_list(source, count=None):
+    count = source.varint() if count is None else count
     if count > 65535 * 2:
         raise Malformed("list of %d series" % count)
     listed = []
@@ -686,6 +686,38 @@ def series_list(source):
             raise Malformed("run of %d series from %d" % (run, at))
         listed.extend(range(at, at + run))
         at += run
+    return listed
+
+
+def new_layout(source, last):
+    """The series of a frame, listed or as an edit of `last`, the target's list before it (None: there is none)."""
+    mode = source.varint()
+    count = mode >> 1
+    if mode & 1 == 0:
+        return series_list(source, count)
+    if last is None:
+        raise Malformed("edit of a layout that is not known")
+    listed = []
+    taken = at = 0
+    for _ in range(source.varint()):
+        keep, change = source.varint(), source.varint()
+        if keep > len(last) - taken or change >> 1 == 0:
+            raise Malformed("edit keeps %d series, then %d" % (keep, change >> 1))
+        listed.extend(last[taken : taken + keep])
+        taken += keep
+        if change & 1 == 0:
+            taken += change >> 1
+            if taken > len(last):
+                raise Malformed("edit leaves out more than there is")
+        else:
+            at += source.zz()
+            if at < 0 or at + (change >> 1) > 65535 or change >> 1 > count:
+                raise Malformed("run of %d series from %d" % (change >> 1, at))
+            listed.extend(range(at, at + (change >> 1)))
+            at += change >> 1
+    listed.extend(last[taken:])
+    if len(listed) != count:
+        raise Malformed("edit makes %d series of %d" % (len(listed), count))
     return listed
 
 
@@ -744,6 +776,7 @@ class Segment:
         self.series = {}
         self.codec = None
         self.layouts = {}
+        self.timing = {}
         self.number = self.time = self.boot = None
 
     def read(self, blocks):
@@ -807,6 +840,8 @@ class Segment:
     def start(self, start):
         self.codec = Tc1() if self.header["codec"] == 1 else Tc0()
         self.layouts = {}
+        # By target: the times of its last two frames, or one, and the last one's duration.
+        self.timing = {}
         self.number, self.time, self.boot = start["frame_no"], start["mono_ms"], start["boot"]
         self.out.start(start)
 
@@ -819,13 +854,19 @@ class Segment:
         self.number += 1
         frame.boot = self.boot
         frame.target, frame.flags = source.u8(), source.u8()
-        self.time += source.zz()
+        times, duration = self.timing.get(frame.target, ([], 0))
+        if len(times) == 2:
+            self.time = 2 * times[1] - times[0]
+        self.time = (self.time + source.zz()) & MASK64
         frame.mono_ms = self.time
-        frame.duration = source.varint()
+        frame.duration = duration + source.zz()
+        if not 0 <= frame.duration < 1 << 32:
+            raise Malformed("duration of %d" % frame.duration)
+        self.timing[frame.target] = (times + [self.time])[-2:], frame.duration
         counts = [source.varint() for _ in range(3)] if frame.flags & COUNTS else None
         stale = series_list(source) if frame.flags & STALE else []
         if frame.flags & LAYOUT:
-            self.layouts[frame.target] = series_list(source)
+            self.layouts[frame.target] = new_layout(source, self.layouts.get(frame.target))
         layout = []
         if not frame.flags & FAILED:
             if frame.target not in self.layouts:

@@ -10,6 +10,7 @@ use tidegate::value::codec::CodecId;
 use tidegate::value::varint::Cursor;
 use tidegate::wal::dictionary::Compress;
 use tidegate::wal::format::{BLOCK_HEADER_BYTES, Geometry, Medium};
+use tidegate::wal::record::FrameHead;
 use tidegate::wal::testing::Ram;
 use tidegate::wal::{AppendError, Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull, format};
 
@@ -243,41 +244,13 @@ impl Shares {
 
 /// Samples of a frame and bytes of their values. `layouts`: how many samples a frame of each target has.
 fn frame(payload: &[u8], layouts: &mut [u64; 64]) -> Option<(u64, u64)> {
-    let mut cursor = Cursor::new(payload);
-    let target = usize::from(cursor.u8().ok()?);
-    let flags = cursor.u8().ok()?;
-    let _dt = cursor.i64().ok()?;
-    let _duration = cursor.u64().ok()?;
-    if flags & 0x20 != 0 {
-        for _count in 0..3 {
-            cursor.u64().ok()?;
-        }
+    let head = FrameHead::parse(payload).ok()?;
+    let samples = &mut layouts[usize::from(head.target.0)];
+    if let Some(layout) = &head.layout {
+        *samples = layout.count();
     }
-    if flags & 0x10 != 0 {
-        series_list(&mut cursor)?;
-    }
-    if flags & 0x02 != 0 {
-        layouts[target] = series_list(&mut cursor)?;
-    }
-    if flags & 0x04 != 0 {
-        for _sample in 0..cursor.u64().ok()? {
-            cursor.u64().ok()?;
-            cursor.i64().ok()?;
-        }
-    }
-    let samples = if flags & 0x01 == 0 { layouts[target] } else { 0 };
-    Some((samples, cursor.remaining() as u64))
-}
-
-/// How many series a list has.
-fn series_list(cursor: &mut Cursor<'_>) -> Option<u64> {
-    let count = cursor.u64().ok()?;
-    let mut listed = 0;
-    while listed < count {
-        cursor.i64().ok()?;
-        listed += cursor.u64().ok()?;
-    }
-    Some(count)
+    let samples = if head.failed() { 0 } else { *samples };
+    Some((samples, head.values.len() as u64))
 }
 
 /// One line: fills a ring, takes it apart, reads it back.
