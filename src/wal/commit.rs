@@ -600,6 +600,19 @@ impl<S: Storage> Ring<S> {
         let _ = self.written_off.push_back((from.0, to.0));
     }
 
+    /// Frames from `from` to before `to` in the staged blocks `of`, and their samples: as they were read, else, in a block of
+    /// which only a part is asked for, in proportion.
+    fn staged_sum(&self, of: core::ops::Range<u64>, from: FrameNo, to: FrameNo) -> (u64, u64) {
+        self.given(from, to).unwrap_or_else(|| {
+            let blocks = of.filter_map(|serial| self.staging.get(serial));
+            blocks.filter(|block| block.frames > 0).fold((0, 0), |sum, block| {
+                let (first, all) = (block.first_frame.0, u64::from(block.frames));
+                let part = to.0.min(first + all).saturating_sub(from.0.max(first));
+                (sum.0 + part, sum.1 + u64::from(block.samples) * part / all)
+            })
+        })
+    }
+
     /// Counts and forgets the staged blocks up to the next chunk.
     pub(crate) fn lose_front(&mut self, reason: Reason) {
         let first = self.staging.first();
@@ -620,21 +633,22 @@ impl<S: Storage> Ring<S> {
             last_ms: wall(self.staging.time_of(FrameNo(to.0.saturating_sub(1)))),
         };
         if frames > 0 {
-            let held_to = self.held_to();
-            let mut held = Loss::default();
-            for serial in first..end {
-                let Some(block) = self.staging.get(serial).filter(|block| block.frames > 0) else {
-                    continue;
-                };
-                let reached = held_to.0.saturating_sub(block.first_frame.0).min(block.frames.into());
-                held.frames += reached;
-                held.samples += u64::from(block.samples) * reached / u64::from(block.frames);
-            }
-            (held.first_ms, held.last_ms) = (loss.first_ms, loss.last_ms);
-            let mut rest = loss;
-            rest.frames -= held.frames.min(frames);
-            rest.samples -= held.samples.min(samples);
-            self.give_up(reason, from, to.max(from), &held, &rest);
+            // What is acknowledged is not lost, what a sender has in hand may not be.
+            let to = to.max(from);
+            let ack = self.min_ack().clamp(from, to);
+            let middle = self.held_to().clamp(ack, to);
+            let acknowledged = self.staged_sum(first..end, from, ack);
+            let held = self.staged_sum(first..end, ack, middle);
+            let part = |(frames, samples)| Loss {
+                frames,
+                samples,
+                ..loss
+            };
+            let rest = part((
+                frames.saturating_sub(acknowledged.0 + held.0),
+                samples.saturating_sub(acknowledged.1 + held.1),
+            ));
+            self.give_up(reason, ack, to, &part(held), &rest);
             self.write_off(from, to);
         }
         if end == self.staging.end() {

@@ -41,7 +41,8 @@ struct Coder {
     codec: Codec,
     states: Box<[SeriesState]>,
     layouts: Layouts,
-    timing: Timing,
+    /// Apart, because readers are moved.
+    timing: Box<Timing>,
 }
 
 impl Coder {
@@ -50,7 +51,7 @@ impl Coder {
             codec: Codec::new(id),
             states: vec![SeriesState::RESET; max_series].into_boxed_slice(),
             layouts: Layouts::new(max_series),
-            timing: Timing::default(),
+            timing: Box::default(),
         }
     }
 

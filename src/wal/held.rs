@@ -6,7 +6,8 @@
 //! # Limits
 //!
 //! [`MAX_HELD`] groups; one more is counted at once. A loss of power in between leaves a gap in the numbers, which the next mount
-//! counts as damaged. If a group is acknowledged in part and then given up, its samples are counted in proportion.
+//! counts as damaged. If a group is acknowledged in part and then given up, the rest of it is counted as it was read, from
+//! [`Given`]; only where more frames are in hand than it remembers, in proportion.
 
 use super::counters::{Loss, Reason};
 use super::storage::Storage;
@@ -23,6 +24,69 @@ pub(crate) struct Held {
     from: FrameNo,
     end: FrameNo,
     loss: Loss,
+}
+
+/// Runs of frames with as many samples that a reader remembers: any one request, unless it is of a thousand tiny scrapes.
+const GIVEN_RUNS: usize = 128;
+
+/// The latest frames a reader has given out, and their samples: 2 KiB.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    runs: heapless::Deque<Run, GIVEN_RUNS>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: u64,
+    frames: u32,
+    samples: u32,
+}
+
+impl Run {
+    fn end(&self) -> u64 {
+        self.first + u64::from(self.frames)
+    }
+}
+
+impl Given {
+    /// A frame was given out, for the first time or again. What is passed over is not asked for: it was lost before.
+    pub(crate) fn note(&mut self, number: FrameNo, samples: u32) {
+        if self.runs.back().is_some_and(|last| number.0 < last.end()) {
+            return;
+        }
+        if let Some(last) = self.runs.back_mut()
+            && last.end() == number.0
+            && last.samples == samples
+            && last.frames < u32::MAX
+        {
+            last.frames += 1;
+            return;
+        }
+        if self.runs.is_full() {
+            self.runs.pop_front();
+        }
+        let first = number.0;
+        // There is room: the oldest has just left.
+        let _ = self.runs.push_back(Run {
+            first,
+            frames: 1,
+            samples,
+        });
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.runs.clear();
+    }
+
+    /// Frames from `from` to before `to` that were given out, and their samples; `None`: not all of them are remembered.
+    fn sum(&self, from: FrameNo, to: FrameNo) -> Option<(u64, u64)> {
+        let covers = self.runs.front()?.first <= from.0 && self.runs.back()?.end() >= to.0;
+        let part = |run: &Run| run.end().min(to.0).saturating_sub(run.first.max(from.0));
+        let add = |(frames, samples): (u64, u64), run: &Run| {
+            (frames + part(run), samples + part(run) * u64::from(run.samples))
+        };
+        covers.then(|| self.runs.iter().fold((0, 0), add))
+    }
 }
 
 /// Samples that left the ring before a remote that does not hold the tail had them.
@@ -46,6 +110,17 @@ impl<S: Storage> Ring<S> {
             remote.acknowledged.max(read)
         });
         reach.min().unwrap_or(FrameNo(0))
+    }
+
+    /// Frames from `from` to before `to` that a sender has read and their samples, if they are remembered.
+    pub(crate) fn given(&self, from: FrameNo, to: FrameNo) -> Option<(u64, u64)> {
+        if to <= from {
+            return Some((0, 0));
+        }
+        self.readers
+            .iter()
+            .flatten()
+            .find_map(|reader| reader.given.sum(from, to))
     }
 
     /// Counts frames that are given up, but for those that senders have in hand, whose sums are `held`.
@@ -88,10 +163,11 @@ impl<S: Storage> Ring<S> {
             let (part, all) = (held.end.0 - from.0, held.end.0 - held.from.0);
             let mut loss = held.loss;
             if part < all {
-                loss.frames = loss.frames.min(part);
-                loss.samples = (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
+                let rest = loss.frames.min(part);
+                let share = || (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
+                (loss.frames, loss.samples) = self.given(from, held.end).unwrap_or_else(|| (rest, share()));
             }
-            if part > 0 {
+            if loss.frames > 0 && part > 0 {
                 self.lose(held.reason, from.0, held.end.0 - 1, &loss);
             }
         }
@@ -132,5 +208,37 @@ impl<S: Storage> Ring<S> {
         self.remotes
             .get(remote)
             .map_or(Skipped::default(), |remote| remote.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_given_out_is_remembered_frame_by_frame() {
+        let mut given = Given::default();
+        let sum = |given: &Given, from, to| given.sum(FrameNo(from), FrameNo(to));
+        assert_eq!(sum(&given, 1, 2), None);
+        for (number, samples) in [(5, 3), (6, 3), (7, 0), (5, 3), (6, 3), (8, 9), (20, 9)] {
+            given.note(FrameNo(number), samples);
+        }
+        assert_eq!(sum(&given, 5, 21), Some((5, 24)));
+        assert_eq!(sum(&given, 6, 8), Some((2, 3)));
+        assert_eq!(sum(&given, 8, 20), Some((1, 9)), "there was nothing in between");
+        assert_eq!(sum(&given, 4, 8), None);
+        assert_eq!(sum(&given, 5, 22), None);
+        for number in 21..21 + 2 * GIVEN_RUNS as u64 {
+            given.note(FrameNo(number), number as u32);
+        }
+        let end = 21 + 2 * GIVEN_RUNS as u64;
+        assert_eq!(
+            sum(&given, end - 1 - GIVEN_RUNS as u64, end),
+            None,
+            "the oldest is forgotten"
+        );
+        let last = GIVEN_RUNS as u64;
+        let samples = (end - last..end).sum();
+        assert_eq!(sum(&given, end - last, end), Some((last, samples)));
     }
 }

@@ -20,6 +20,7 @@ use super::config::RingConfig;
 use super::dictionary::{self, DictHead};
 use super::format::Geometry;
 use super::frame_coding::{Decoder, boot_key};
+use super::held::Given;
 use super::mount::define;
 use super::record::{self, Clock, RecordFault, Start, Target, kind};
 use super::segment::{Dictionary, DictionaryCheck, Index, Item, Place, Stream};
@@ -30,6 +31,7 @@ use crate::catalogue::Catalogue;
 use crate::frame::{Frame, FrameNo, FrameSource, Next};
 use crate::limits::MAX_TARGETS;
 use crate::value::codec::CodecId;
+use alloc::boxed::Box;
 
 /// State of one reader.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(crate) struct Reader {
     in_staging: bool,
     /// First frame given out since the last boundary.
     delivered: Option<FrameNo>,
+    /// What the sender may have in hand.
+    pub(crate) given: Box<Given>,
     /// Place of its remote.
     remote: usize,
 }
@@ -86,6 +90,7 @@ impl Reader {
             anew: false,
             in_staging: false,
             delivered: None,
+            given: Box::default(),
             remote: 0,
         }
     }
@@ -231,6 +236,12 @@ impl<S: Storage> Ring<S> {
         reader.expected = reader.position;
         reader.tried = None;
         reader.delivered.get_or_insert(frame.number);
+        if reader.decoder.left_out() {
+            // It had more samples than it has.
+            reader.given.forget();
+        } else {
+            reader.given.note(frame.number, frame.samples.len() as u32);
+        }
     }
 
     /// Reads the next frame from staging. `No`: it cannot be decoded without what is on flash.
