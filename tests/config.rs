@@ -693,7 +693,8 @@ fn keys_that_cannot_be_honoured_are_refused_by_name() {
         ("rule_files", "top", "remove it"),
         ("remote_read", "top", "remove it"),
         ("scrape_classic_histograms", "job", "always_scrape_classic_histograms"),
-        ("sigv4", "remote", "signing proxy"),
+        ("role_arn", "sigv4", "read anew for every request"),
+        ("external_id", "sigv4", "roles are not assumed"),
         ("azuread", "remote", "credentials_file"),
         ("google_iam", "remote", "not supported"),
         ("max_retries", "queue", "remove it"),
@@ -714,6 +715,7 @@ fn keys_that_cannot_be_honoured_are_refused_by_name() {
             "global" => format!("global: {{{key}: true}}\n"),
             "job" => format!("scrape_configs:\n- {{job_name: a, {key}: true}}\n"),
             "remote" => format!("remote_write:\n- {{url: 'http://h/', {key}: {{a: b}}}}\n"),
+            "sigv4" => format!("remote_write:\n- {{url: 'http://h/', sigv4: {{{key}: x}}}}\n"),
             "queue" => format!("remote_write:\n- {{url: 'http://h/', queue_config: {{{key}: 3}}}}\n"),
             section => format!("scrape_configs:\n- {{job_name: a, {section}: {{{key}: x}}}}\n"),
         };

@@ -70,6 +70,7 @@ async fn requests(address: SocketAddr) {
                 body: &body,
                 body_limit: 0,
                 deadline: now() + 5_000,
+                wall: None,
             };
             let head = client
                 .request(&request, &mut buffers, &mut capture)
@@ -107,6 +108,7 @@ async fn requests(address: SocketAddr) {
         body: &[],
         body_limit: 0,
         deadline: now() + 5_000,
+        wall: None,
     };
     let error = secure
         .request(&request, &mut buffers, &mut capture)

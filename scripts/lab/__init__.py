@@ -203,13 +203,16 @@ class Uplink(Cuttable):
             with self.lock:
                 self.open.discard(far)
 
-    @staticmethod
-    def _pump(source, sink):
+    def _pump(self, source, sink):
         try:
             while data := source.recv(65536):
                 sink.sendall(data)
         except OSError:
             pass
+        self._end(source, sink)
+
+    @staticmethod
+    def _end(source, sink):
         for s in (source, sink):
             try:
                 s.shutdown(socket.SHUT_RDWR)
@@ -247,9 +250,9 @@ def tidegate_binary():
     return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "release" / "tidegate"
 
 
-def peers():
-    """Paths of the real peers by package name."""
-    out = subprocess.run([ROOT / "scripts" / "fetch-peers"], check=True, stdout=subprocess.PIPE, text=True).stdout
+def peers(*packages):
+    """Paths of the real peers by package name; without names those of most scripts."""
+    out = subprocess.run([ROOT / "scripts" / "fetch-peers", *packages], check=True, stdout=subprocess.PIPE, text=True).stdout
     found = {}
     for line in out.splitlines():
         name, path, version, suite = line.split()

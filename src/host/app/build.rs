@@ -466,6 +466,7 @@ impl Plan {
             file_sd: FileSdStats::default(),
             lifecycle,
             remotes: self.remotes,
+            newest_ms: Cell::new(0),
             stored: Event::new(),
             answered: Event::new(),
             commits: CommitStats::default(),

@@ -1,10 +1,12 @@
 //! The HTTP side of targets and remotes: a client each, with the headers that every request carries.
 
+use super::demand::Demand;
 use super::shared::{RemoteClient, ScrapeClient};
 use crate::exposition::{EscapingScheme, Protocol, write_accept};
 use crate::host::config::{HttpClient, RemoteWrite, Scheme, ScrapeConfig, TargetSpec};
 use crate::host::dns::Resolver;
 use crate::host::http::{Authorization, Client, Header, HttpError, Secret, TokenSource, Url};
+use crate::host::runtime::now;
 use crate::host::tls::{TlsClient, TlsContext};
 use alloc::format;
 use alloc::rc::Rc;
@@ -98,10 +100,11 @@ impl Factory {
         &self,
         url: Url,
         http: &HttpClient<'_>,
-        tls: Rc<TlsClient>,
+        (tls, timeout_ms): (Rc<TlsClient>, u64),
         headers: Vec<Header>,
     ) -> Result<Client, ClientError> {
         let mut config = http.client_config(url, tls);
+        config.socket.user_timeout_ms = u32::try_from(timeout_ms / 2).ok();
         if let Some(tokens) = self.tokens(http)? {
             config.authorization = Authorization::Token(tokens);
         }
@@ -167,6 +170,8 @@ impl Factory {
             name: remote.name.clone(),
             url: remote.url.to_string(),
             client,
+            demand: RefCell::new(Demand::new(now())),
+            signs: remote.sigv4.is_some(),
             timeout_ms: remote.remote_timeout.ms,
             last_error: RefCell::default(),
             hold: Cell::new(None),
@@ -180,12 +185,18 @@ impl Factory {
         let url = remote.url.to_http().ok_or(ClientError::Url)?;
         let http = remote.http_client();
         let tls = self.tls(&http, &remote.name, url.scheme().as_str() == "https");
+        #[cfg(feature = "sigv4")]
+        if let Some(Err(error)) = http.signer().map(|signer| signer.look()) {
+            log::warn!(owner = remote.name.as_str(), error:% = error; "requests cannot be signed yet");
+        }
         let mut headers = Vec::from([header("user-agent", USER_AGENT)]);
         headers.extend(remote.headers.iter().map(|(name, value)| Header {
             sensitive: true,
             ..header(name, value)
         }));
-        self.client(url, &http, tls, headers)
+        // An uplink that swallows everything shows itself earlier than by the answer that does not come: it can be probed
+        // again that much sooner.
+        self.client(url, &http, (tls, remote.remote_timeout.ms), headers)
     }
 }
 

@@ -3,10 +3,11 @@
 //! The body is compressed into the task's own buffer before the first `.await`, so that the agent is free while
 //! the request is under way. A remote that hangs, refuses or floods delays nobody else.
 
+use super::demand::Totals;
 use super::shared::{RemoteClient, SharedRef};
 use super::sleep;
 use crate::agent::Agent;
-use crate::clock::Instant;
+use crate::clock::{Instant, UnixMillis};
 use crate::host::http::{Buffers, CaptureBody, Client, HttpError, Method, Phase, Request, ResponseHead};
 use crate::host::medium::Medium;
 use crate::host::runtime::now;
@@ -23,6 +24,9 @@ const REASON_BYTES: usize = 512;
 
 /// How long to leave a medium alone that could not be read, milliseconds.
 const READ_ERROR_PAUSE_MS: u64 = 1_000;
+
+/// How long a remote whose requests are signed waits before it looks at the clock again, milliseconds.
+const CLOCK_PAUSE_MS: u64 = 1_000;
 
 /// A remote's memory.
 pub struct Drain {
@@ -56,6 +60,12 @@ pub async fn run(shared: SharedRef, mut drain: Drain) {
     };
     loop {
         let seen = shared.stored.count();
+        look_at_demand(&shared, remote, drain.remote);
+        if remote.signs && shared.agent.borrow().wall(now()).is_none() {
+            hold(remote, HoldReason::ClockUnknown);
+            wait(&shared, now() + CLOCK_PAUSE_MS, seen).await;
+            continue;
+        }
         let action = shared.agent.borrow_mut().poll_remote(drain.remote, now());
         // Acknowledgements move on polling, too: frames without a sample for this remote.
         shared.answered.notify();
@@ -66,9 +76,7 @@ pub async fn run(shared: SharedRef, mut drain: Drain) {
                 wait(&shared, until, seen).await;
             }
             Ok(Action::Hold(reason, until)) => {
-                if remote.hold.replace(Some(reason)) != Some(reason) {
-                    log::error!(remote = remote.name.as_str(), reason:? = reason; "receiver does not take samples; they are kept");
-                }
+                hold(remote, reason);
                 wait(&shared, until, seen).await;
             }
             Ok(Action::InFlight) => sleep(now() + READ_ERROR_PAUSE_MS).await,
@@ -78,6 +86,29 @@ pub async fn run(shared: SharedRef, mut drain: Drain) {
                 sleep(now() + READ_ERROR_PAUSE_MS).await;
             }
         }
+    }
+}
+
+fn look_at_demand(shared: &SharedRef, remote: &RemoteClient, number: usize) {
+    let agent = shared.agent.borrow();
+    if let Some(sender) = agent.senders().get(number) {
+        let totals = Totals {
+            stored: agent.ring().counters().samples_appended,
+            unwanted: sender.counters().dropped.dropped_series,
+        };
+        remote.demand.borrow_mut().look(now(), totals);
+    }
+}
+
+fn hold(remote: &RemoteClient, reason: HoldReason) {
+    if remote.hold.replace(Some(reason)) == Some(reason) {
+        return;
+    }
+    let name = remote.name.as_str();
+    if remote.signs && reason == HoldReason::ClockUnknown {
+        log::warn!(remote = name; "requests cannot be signed before the clock is set; samples are kept");
+    } else {
+        log::error!(remote = name, reason:? = reason; "receiver does not take samples; they are kept");
     }
 }
 
@@ -126,7 +157,18 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>,
     let mut reason = CaptureBody::<REASON_BYTES>::new();
     let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
     let deadline = now() + remote.timeout_ms;
-    let (result, sent) = post((client, deadline), &outgoing, body, &mut drain.buffers, &mut reason).await;
+    if outgoing.families == 0 {
+        remote.demand.borrow_mut().sending(now());
+    }
+    let wall = shared.agent.borrow().wall(now());
+    let (result, sent) = post(
+        (client, deadline, wall),
+        &outgoing,
+        body,
+        &mut drain.buffers,
+        &mut reason,
+    )
+    .await;
     if let Some(sender) = shared.agent.borrow_mut().sender_mut(drain.remote) {
         sender.charge(now(), sent);
     }
@@ -161,7 +203,7 @@ fn pack(agent: &mut Agent<Medium>, drain: &mut Drain) -> Option<Outgoing> {
 }
 
 async fn post(
-    (client, deadline): (&Mutex<Client>, Instant),
+    (client, deadline, wall): (&Mutex<Client>, Instant, Option<UnixMillis>),
     outgoing: &Outgoing,
     body: &[u8],
     buffers: &mut Buffers,
@@ -188,6 +230,7 @@ async fn post(
         body,
         body_limit: 0,
         deadline,
+        wall,
     };
     let mut client = client.lock().await;
     let sent = |client: &Client| client.stats().head_bytes_sent + client.stats().body_bytes_sent;
@@ -243,6 +286,12 @@ fn answered(shared: &SharedRef, remote: &RemoteClient, number: usize, head: &Res
         verdict,
         Some(Verdict::Accepted | Verdict::AcceptedPartly { .. })
     ));
+    if matches!(
+        verdict,
+        Some(Verdict::Accepted | Verdict::AcceptedPartly { .. } | Verdict::Drop(_))
+    ) {
+        remote.demand.borrow_mut().settled(now(), samples);
+    }
     let name = remote.name.as_str();
     let status = head.status;
     match verdict {
@@ -290,6 +339,8 @@ fn failed(shared: &SharedRef, remote: &RemoteClient, number: usize, error: &Http
 
 fn kind_of(error: &HttpError) -> ErrorKind {
     match error {
+        #[cfg(feature = "sigv4")]
+        HttpError::Sign(_) => ErrorKind::Connect,
         HttpError::Dns(_)
         | HttpError::Connect(_)
         | HttpError::Proxy { .. }
@@ -300,6 +351,7 @@ fn kind_of(error: &HttpError) -> ErrorKind {
         }
         | HttpError::Secret { .. }
         | HttpError::BadHeader
+        | HttpError::Token(_)
         | HttpError::TableFull(_)
         | HttpError::Memory(_) => ErrorKind::Connect,
         HttpError::Tls(_) | HttpError::Eof(Phase::Tls) | HttpError::Io { phase: Phase::Tls, .. } => ErrorKind::Tls,

@@ -15,6 +15,7 @@ pub mod build;
 pub mod clients;
 pub mod clock;
 pub mod committer;
+pub mod demand;
 pub mod drainer;
 pub mod failure_log;
 pub mod file_sd;
@@ -228,6 +229,7 @@ impl Generation<'_> {
             created,
         } = plan.start(clock::read(trust, self.factory.tls.clock()), lifecycle.clone())?;
         log_mount(&shared, &report, created);
+        shared.newest_ms.set(report.last_wall_ms);
         self.factory
             .tls
             .clock()

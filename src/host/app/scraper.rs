@@ -153,6 +153,8 @@ async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
         .finish(&mut worker.session, outcome, duration, now());
     if let Some(Stored::Lost(error)) = stored {
         log::debug!(target_number = due.target.0, error:% = error; "scrape not stored");
+    } else if let Some(wall) = shared.agent.borrow().wall(due.time) {
+        shared.newest_ms.set(wall.0);
     }
     if let Some(path) = &scraper.failure_log {
         note_failure(shared, due, path);
@@ -224,6 +226,7 @@ async fn fetch(
         // The session counts the bytes itself and reports the limit as Prometheus does.
         body_limit: 0,
         deadline: now() + scraper.timeout_ms,
+        wall: None,
     };
     // Only this worker scrapes this target now: the schedule does not give it out twice.
     let mut client = scraper.client.lock().await;

@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
+use super::demand::Demand;
 use super::file_sd::FileSdStats;
 use super::pools::Pools;
 use crate::agent::Agent;
@@ -83,6 +84,10 @@ pub struct RemoteClient {
     pub url: String,
     /// Keeps the connection between requests; `None`: the URL's scheme is one that is not spoken.
     pub client: Option<Mutex<Client>>,
+    /// Whether one sender is enough.
+    pub demand: RefCell<Demand>,
+    /// Requests are signed, which takes the time of day.
+    pub signs: bool,
     /// Deadline of one attempt, milliseconds.
     pub timeout_ms: u64,
     /// What went wrong last; empty after a success.
@@ -124,6 +129,8 @@ pub struct Shared {
     pub lifecycle: Rc<Lifecycle>,
     /// HTTP side of each remote.
     pub remotes: Vec<RemoteClient>,
+    /// Wall time of the newest frame, that of the newest one found on the ring before any; 0: there is none.
+    pub newest_ms: Cell<i64>,
     /// A frame was stored.
     pub stored: Event,
     /// A remote has answered or failed: acknowledgements may have moved.

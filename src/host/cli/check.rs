@@ -57,6 +57,12 @@ fn check(path: &str) -> Result<bool, String> {
     std::println!("\nReceivers ({}):", config.remote_write.len());
     for remote in &config.remote_write {
         std::println!("  {}  {}", remote.name, remote.url);
+        #[cfg(feature = "sigv4")]
+        match remote.http_client().signer().map(|signer| signer.look()) {
+            Some(Ok(found)) => std::println!("    requests are signed: {found}"),
+            Some(Err(error)) => std::println!("    warning: requests cannot be signed as things are: {error}"),
+            None => {}
+        }
     }
     let memory = config.plan(targets);
     std::println!("\nMemory plan, bytes of heap:\n{memory}");

@@ -8,6 +8,8 @@ use super::http::{BasicAuth, HttpClient, TlsConfig, TlsVersion};
 use super::value::Secret;
 use super::{TargetSpec, Url};
 use crate::host::http::{self, Authorization, ClientConfig, Header, Proxy, TokenRequest};
+#[cfg(feature = "sigv4")]
+use crate::host::http::{AwsKeys, DEFAULT_SERVICE, Signer};
 use crate::host::tls::{self, Pem, TlsClient, TlsContext, TlsSettings};
 use alloc::format;
 use alloc::rc::Rc;
@@ -74,6 +76,10 @@ impl HttpClient<'_> {
     }
 
     fn authorization(&self) -> Authorization {
+        #[cfg(feature = "sigv4")]
+        if let Some(signer) = self.signer() {
+            return Authorization::Signed(Rc::new(signer));
+        }
         if let Some(auth) = self.basic_auth {
             let BasicAuth {
                 username,
@@ -96,6 +102,32 @@ impl HttpClient<'_> {
             },
             None => Authorization::None,
         }
+    }
+
+    /// Signs the requests of a remote with `sigv4`.
+    #[cfg(feature = "sigv4")]
+    #[must_use]
+    pub fn signer(&self) -> Option<Signer> {
+        let sigv4 = self.sigv4?;
+        let keys = match secret(&sigv4.secret_key, &sigv4.secret_key_file) {
+            Some(secret_key) => AwsKeys::Inline {
+                access_key: sigv4.access_key.clone(),
+                secret_key,
+            },
+            None => AwsKeys::Shared {
+                profile: (!sigv4.profile.is_empty()).then(|| sigv4.profile.clone()),
+            },
+        };
+        let service = if sigv4.service_name.is_empty() {
+            DEFAULT_SERVICE
+        } else {
+            &sigv4.service_name
+        };
+        Some(Signer {
+            region: sigv4.region.clone(),
+            service: service.into(),
+            keys,
+        })
     }
 
     fn headers(&self) -> Vec<Header> {

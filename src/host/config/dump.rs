@@ -311,6 +311,16 @@ fn http(y: &mut Emitter<'_>, client: &HttpClient<'_>) -> fmt::Result {
             proxy(y, &oauth2.http_client())
         })?;
     }
+    if let Some(sigv4) = client.sigv4 {
+        y.section("sigv4", |y| {
+            y.text("region", &sigv4.region)?;
+            y.filled("access_key", &sigv4.access_key)?;
+            y.secret("secret_key", &sigv4.secret_key)?;
+            y.filled("secret_key_file", &sigv4.secret_key_file)?;
+            y.filled("profile", &sigv4.profile)?;
+            y.filled("service_name", &sigv4.service_name)
+        })?;
+    }
     y.section("tls_config", |y| tls(y, client.tls_config))?;
     y.plain("follow_redirects", client.follow_redirects)?;
     proxy(y, client)?;

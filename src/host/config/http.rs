@@ -22,6 +22,8 @@ pub struct HttpClient<'a> {
     pub authorization: Option<&'a Authorization>,
     /// OAuth 2.0 client credentials.
     pub oauth2: Option<&'a OAuth2>,
+    /// AWS signatures.
+    pub sigv4: Option<&'a SigV4>,
     /// Certificates and versions.
     pub tls_config: &'a TlsConfig,
     /// 3xx answers are followed.
@@ -113,6 +115,7 @@ impl OAuth2 {
             basic_auth: None,
             authorization: None,
             oauth2: None,
+            sigv4: None,
             tls_config: &self.tls_config,
             follow_redirects: true,
             proxy_url: self.proxy_url.as_ref(),
@@ -131,6 +134,24 @@ words! {
     ClientCredentials = "client_credentials",
     /// With a signed assertion: known, and refused.
     JwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer",
+}
+
+/// `sigv4`: AWS signatures. What is empty comes from where AWS' own programs look.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SigV4 {
+    /// Region of the receiver.
+    pub region: String,
+    /// Id of the key.
+    pub access_key: String,
+    /// The key.
+    pub secret_key: Secret,
+    /// File that holds it.
+    pub secret_key_file: String,
+    /// Profile of the shared files.
+    pub profile: String,
+    /// The service; `aps` when empty.
+    pub service_name: String,
 }
 
 /// `tls_config`.

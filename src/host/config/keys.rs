@@ -45,6 +45,7 @@ type Entry = (&'static [&'static str], &'static str, Verdict);
 
 const AGENT: &str = "not allowed in agent mode: tidegate only scrapes and forwards; remove it";
 const JWT: &str = "signed assertions are not supported: use grant_type client_credentials with client_secret_file";
+const ROLE: &str = "roles are not assumed, keys are never fetched from STS: use the keys of a user that may remote-write, or a profile whose keys another program renews (read anew for every request)";
 const REF: &str = "secret providers are not supported: use the key ending in _file";
 
 #[rustfmt::skip]
@@ -70,7 +71,9 @@ const ENTRIES: &[Entry] = &[
     (&["OAuth2"], "audience", refused(JWT)),
     (&["OAuth2"], "claims", refused(JWT)),
     (HTTP, "enable_http2", ignored("has no effect: HTTP/1.1 is always used")),
-    (&["RemoteWrite"], "sigv4", refused("not supported yet: send through a signing proxy")),
+    (&["SigV4"], "role_arn", refused(ROLE)),
+    (&["SigV4"], "external_id", refused(ROLE)),
+    (&["SigV4"], "use_fips_sts_endpoint", ignored("has no effect: STS is not asked for anything")),
     (&["RemoteWrite"], "azuread", refused("not supported yet: use authorization with credentials_file")),
     (&["RemoteWrite"], "google_iam", refused("not supported: Google Cloud does not accept remote write with it either")),
     (&["RemoteWrite"], "round_robin_dns", ignored("has no effect: one connection is kept open")),

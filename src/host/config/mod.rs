@@ -41,7 +41,7 @@ pub use check::{BLOCK_BYTES, BLOCKS_PER_SEGMENT, MAX_SAMPLES_PER_SEND, MAX_SEGME
 pub use error::{ConfigError, Position, Warning};
 pub use glob::MAX_MATCHES;
 pub use global::Global;
-pub use http::{Authorization, BasicAuth, GrantType, HttpClient, HttpHeader, OAuth2, TlsConfig, TlsVersion};
+pub use http::{Authorization, BasicAuth, GrantType, HttpClient, HttpHeader, OAuth2, SigV4, TlsConfig, TlsVersion};
 pub use own::{Clock, Memory, MemoryLimit, MetadataSize, Ring, Tidegate, Trust, UnknownBoot, Uplink, WhenFull};
 pub use plan::{Plan as MemoryPlan, PlanLine, RingDuration, Sizes};
 pub use remote::{MetadataConfig, ProtobufMessage, QueueConfig, RemoteWrite};

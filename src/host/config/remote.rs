@@ -2,7 +2,7 @@
 //!
 //! Source: prometheus.md §4.3, RW-08.
 
-use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, OAuth2, TlsConfig};
+use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, OAuth2, SigV4, TlsConfig};
 use super::plan::DEFAULT_SAMPLES_PER_SEND;
 use super::scrape::RelabelConfig;
 use super::url::Url;
@@ -46,6 +46,8 @@ pub struct RemoteWrite {
     pub authorization: Option<Authorization>,
     /// OAuth 2.0 client credentials.
     pub oauth2: Option<OAuth2>,
+    /// AWS signatures.
+    pub sigv4: Option<SigV4>,
     /// Deprecated spelling of `authorization`; empty once loaded.
     pub bearer_token: Secret,
     /// Deprecated spelling of `authorization`; empty once loaded.
@@ -83,6 +85,7 @@ impl Default for RemoteWrite {
             basic_auth: None,
             authorization: None,
             oauth2: None,
+            sigv4: None,
             bearer_token: Secret::default(),
             bearer_token_file: String::new(),
             tls_config: TlsConfig::default(),
@@ -104,6 +107,7 @@ impl RemoteWrite {
             basic_auth: self.basic_auth.as_ref(),
             authorization: self.authorization.as_ref(),
             oauth2: self.oauth2.as_ref(),
+            sigv4: self.sigv4.as_ref(),
             tls_config: &self.tls_config,
             follow_redirects: self.follow_redirects,
             proxy_url: self.proxy_url.as_ref(),

@@ -87,6 +87,9 @@ pub(super) fn absolute_paths(config: &mut Config, file: &str) {
             &mut remote.http_headers,
         );
         absolute(&mut remote.bearer_token_file, file);
+        if let Some(sigv4) = &mut remote.sigv4 {
+            absolute(&mut sigv4.secret_key_file, file);
+        }
     }
     config
         .scrape_config_files
@@ -107,7 +110,7 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         authorize(
             &mut job.basic_auth,
             &mut job.authorization,
-            job.oauth2.is_some(),
+            (job.oauth2.is_some(), false),
             &mut job.bearer_token,
             &mut job.bearer_token_file,
         )
@@ -118,12 +121,15 @@ pub(super) fn defaults(config: &mut Config, env: Environment<'_>, notes: &mut Ve
         authorize(
             &mut remote.basic_auth,
             &mut remote.authorization,
-            remote.oauth2.is_some(),
+            (remote.oauth2.is_some(), remote.sigv4.is_some()),
             &mut remote.bearer_token,
             &mut remote.bearer_token_file,
         )
         .map_err(fault)?;
-        let none = remote.basic_auth.is_none() && remote.authorization.is_none() && remote.oauth2.is_none();
+        let none = remote.basic_auth.is_none()
+            && remote.authorization.is_none()
+            && remote.oauth2.is_none()
+            && remote.sigv4.is_none();
         if let (Some((user, password)), true) = (&remote.url.userinfo, none) {
             remote.basic_auth = Some(BasicAuth {
                 username: user.clone(),
@@ -240,23 +246,25 @@ fn agree(validation: ValidationScheme, escaping: EscapingScheme) -> Result<(), W
 fn authorize(
     basic_auth: &mut Option<BasicAuth>,
     authorization: &mut Option<Authorization>,
-    oauth2: bool,
+    (oauth2, sigv4): (bool, bool),
     bearer_token: &mut Secret,
     bearer_token_file: &mut String,
 ) -> Result<(), Wrong> {
     let bearer = !bearer_token.is_empty() || !bearer_token_file.is_empty();
-    let given = [basic_auth.is_some(), authorization.is_some(), oauth2, bearer];
+    let given = [basic_auth.is_some(), authorization.is_some(), oauth2, sigv4, bearer];
     if given.iter().filter(|g| **g).count() > 1 {
         let key = if authorization.is_some() {
             "authorization"
         } else if oauth2 {
             "oauth2"
+        } else if sigv4 {
+            "sigv4"
         } else {
             "basic_auth"
         };
         return Err((
             key,
-            "found several of basic_auth, authorization, oauth2, bearer_token, expected at most one".into(),
+            "found several of basic_auth, authorization, oauth2, sigv4, bearer_token, expected at most one".into(),
         ));
     }
     if !bearer_token.is_empty() && !bearer_token_file.is_empty() {

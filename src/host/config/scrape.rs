@@ -176,6 +176,7 @@ impl ScrapeConfig {
             basic_auth: self.basic_auth.as_ref(),
             authorization: self.authorization.as_ref(),
             oauth2: self.oauth2.as_ref(),
+            sigv4: None,
             tls_config: &self.tls_config,
             follow_redirects: self.follow_redirects,
             proxy_url: self.proxy_url.as_ref(),

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 use super::error::HttpError;
 use super::oauth2::TokenSource;
+#[cfg(feature = "sigv4")]
+use super::sigv4::Signer;
 use crate::host::limits::SECRET_BYTES;
 
 /// A text that must not be shown: inline, or in a file that is read anew for every request.
@@ -93,6 +95,9 @@ pub enum Authorization {
     },
     /// The access token of an OAuth 2.0 client.
     Token(Rc<TokenSource>),
+    /// A signature of the whole request.
+    #[cfg(feature = "sigv4")]
+    Signed(Rc<Signer>),
 }
 
 impl Authorization {
@@ -118,6 +123,9 @@ impl Authorization {
     pub(crate) fn header(&self) -> Result<Option<HeaderValue>, HttpError> {
         let text = match self {
             Self::None => return Ok(None),
+            // Added once the request is complete.
+            #[cfg(feature = "sigv4")]
+            Self::Signed(_) => return Ok(None),
             // The request has seen to it that there is one.
             Self::Token(source) => return Ok(source.header()),
             Self::Basic { user, password } => {

@@ -7,7 +7,7 @@
 //! - one deadline covers resolving, connecting, TLS, sending and the whole response;
 //! - a request is repeated at most once, only on a connection that was idle before and only when not a
 //!   byte of an answer arrived;
-//! - a POST is never redirected: its 3xx answer goes to the caller;
+//! - a POST is redirected, with its body, by 307 and 308 and never from https to http; any other 3xx answer goes to the caller;
 //! - credentials go to the configured host alone, and never over plain HTTP when the URL is https.
 //!
 //! Memory: a client is about 0.7 KiB and its connection's (TLS: about 10 KiB, 64 KiB at worst), the future
@@ -24,10 +24,14 @@ use ureq_proto::http::{HeaderName, HeaderValue, Method as ProtoMethod, Request a
 
 use super::Method;
 use super::auth::{Authorization, Secret, header_value};
+#[cfg(feature = "sigv4")]
+use super::aws::SignError;
 use super::config::{Buffers, ClientConfig, ClientStats, Header, Request};
 use super::error::{HttpError, Phase, RedirectError};
 use super::exchange::{Exchange, Progress, Rules};
 use super::head::{Receive, ResponseHead};
+#[cfg(feature = "sigv4")]
+use super::sigv4::{Signer, Subject};
 use super::stream::Stream;
 use super::url::{Scheme, Url};
 use crate::clock::Instant;
@@ -206,6 +210,10 @@ impl Client {
             progress.phase.set(Phase::Token);
             source.refresh(request.deadline).await?;
         }
+        #[cfg(feature = "sigv4")]
+        if let (Authorization::Signed(_), None) = (&self.config.authorization, request.wall) {
+            return Err(HttpError::Sign(SignError::ClockUnknown));
+        }
         let mut destination = self.origin.clone();
         for _ in 0..=MAX_REDIRECTS {
             let (head, redirect) = self.attempt(&destination, request, buffers, receiver, progress).await?;
@@ -234,7 +242,8 @@ impl Client {
     ) -> Result<(ResponseHead, Option<Uri>), HttpError> {
         let at_origin = destination.url.same_origin(&self.origin.url);
         let rules = Rules {
-            follow_redirects: self.config.follow_redirects && request.method != Method::Post,
+            follow_redirects: self.config.follow_redirects,
+            with_body: request.method == Method::Post,
             body_limit: request.body_limit,
         };
         let mut idle = if at_origin { self.take_idle() } else { None };
@@ -322,6 +331,11 @@ impl Client {
                 let stream = guard(Operation::Handshake, tls.connect(socket, url.host())).await;
                 let stream = stream.map_err(HttpError::Memory)?;
                 let stream = stream.map_err(|error| HttpError::from_stream(error, Phase::Tls))?;
+                let resumed = stream.is_resumed();
+                self.count(|stats| {
+                    stats.tls_resumed += u64::from(resumed);
+                    stats.tls_full += u64::from(!resumed);
+                });
                 Ok(Stream::Tls(Box::new(stream)))
             }
         }
@@ -403,7 +417,13 @@ impl Client {
         for (name, value) in request.headers {
             builder = builder.header(*name, *value);
         }
-        finish(builder)
+        let made = finish(builder)?;
+        #[cfg(feature = "sigv4")]
+        let made = match &self.config.authorization {
+            Authorization::Signed(signer) if trusted => signed(signer, made, destination, request)?,
+            _ => made,
+        };
+        Ok(made)
     }
 
     fn may_have_credentials(&self, url: &Url) -> bool {
@@ -411,6 +431,31 @@ impl Client {
         let downgraded = origin.scheme() == Scheme::Https && url.scheme() == Scheme::Http;
         url.host() == origin.host() && !downgraded
     }
+}
+
+/// Adds what the protocol engine would add, and then the signature of it all.
+#[cfg(feature = "sigv4")]
+fn signed(
+    signer: &Signer,
+    mut made: ProtoRequest<()>,
+    destination: &Destination,
+    request: &Request<'_>,
+) -> Result<ProtoRequest<()>, HttpError> {
+    let host = HeaderValue::from_str(&destination.url.host_header()).map_err(|_| HttpError::BadHeader)?;
+    made.headers_mut().insert(header::HOST, host);
+    let method = made.method().clone();
+    let subject = Subject {
+        method: method.as_str(),
+        path_and_query: destination.url.path_and_query(),
+        body: if request.method == Method::Post {
+            request.body
+        } else {
+            &[]
+        },
+    };
+    let signed = signer.sign(request.wall, subject, made.headers_mut());
+    signed.map_err(HttpError::Sign)?;
+    Ok(made)
 }
 
 fn finish(builder: request::Builder) -> Result<ProtoRequest<()>, HttpError> {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::Method;
 use super::auth::{Authorization, Secret};
 use super::url::Url;
-use crate::clock::Instant;
+use crate::clock::{Instant, UnixMillis};
 use crate::host::gunzip::Gunzip;
 use crate::host::limits::{HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES};
 use crate::host::net::SocketOptions;
@@ -52,7 +52,7 @@ pub struct ClientConfig {
     pub proxy: Option<Proxy>,
     /// Connect to this Unix socket instead of the URL's host (`__unix_socket__`).
     pub unix_socket: Option<PathBuf>,
-    /// Follow redirects of GET and HEAD.
+    /// Follow redirects: all of GET and HEAD, 307 and 308 of POST.
     pub follow_redirects: bool,
     /// Keep the connection for the next request.
     pub keep_alive: bool,
@@ -92,6 +92,8 @@ pub struct Request<'a> {
     pub body_limit: u64,
     /// When the request fails, wherever it stands.
     pub deadline: Instant,
+    /// Wall time if it is to be believed, for a signature.
+    pub wall: Option<UnixMillis>,
 }
 
 /// What a client has done; all counters only grow.
@@ -101,6 +103,10 @@ pub struct ClientStats {
     pub requests: u64,
     /// Connections opened.
     pub connections: u64,
+    /// TLS handshakes in full.
+    pub tls_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub tls_resumed: u64,
     /// Requests repeated because an idle connection turned out dead.
     pub repeated: u64,
     /// Bytes of request heads.

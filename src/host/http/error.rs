@@ -4,6 +4,8 @@ use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
+#[cfg(feature = "sigv4")]
+use super::aws::SignError;
 use super::oauth2::TokenError;
 use crate::host::dns::DnsError;
 use crate::host::gunzip::GunzipError;
@@ -114,6 +116,9 @@ pub enum HttpError {
     },
     /// There is no OAuth 2.0 token.
     Token(TokenError),
+    /// The request cannot be signed.
+    #[cfg(feature = "sigv4")]
+    Sign(SignError),
     /// A header name or value from the configuration or a secret has a byte that HTTP does not allow.
     BadHeader,
     /// More tasks wait than the reactor has slots.
@@ -141,6 +146,8 @@ impl HttpError {
             Self::Aborted => "aborted",
             Self::Redirect(_) => "redirect",
             Self::Secret { .. } | Self::Token(_) | Self::BadHeader => "credentials",
+            #[cfg(feature = "sigv4")]
+            Self::Sign(_) => "credentials",
             Self::TableFull(_) => "table_full",
             Self::Memory(_) => "memory",
         }
@@ -198,6 +205,8 @@ impl fmt::Display for HttpError {
             Self::NeedsTls => f.write_str("https without TLS settings"),
             Self::Secret { path, error } => write!(f, "read secret {}: {error}", path.display()),
             Self::Token(error) => error.fmt(f),
+            #[cfg(feature = "sigv4")]
+            Self::Sign(error) => error.fmt(f),
             Self::BadHeader => f.write_str("header name or value has a byte that HTTP does not allow"),
             Self::TableFull(full) => full.fmt(f),
             Self::Memory(full) => full.fmt(f),

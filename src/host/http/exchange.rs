@@ -3,19 +3,21 @@
 //! ureq-proto holds the protocol state; this file moves bytes between it, the stream and the receiver.
 //! Nothing here reconnects, redirects or keeps time: dropping the future is the way to stop it.
 
+use alloc::string::String;
 use core::cell::Cell;
 use std::os::fd::AsFd;
 
 use ureq_proto::BodyMode;
 use ureq_proto::client::state::{RecvBody, RecvResponse, Redirect};
 use ureq_proto::client::{Call, RecvBodyResult, RecvResponseResult, RedirectAuthHeaders, SendRequestResult};
-use ureq_proto::http::{Request, Uri};
+use ureq_proto::http::{Request, Uri, header};
 
 use super::config::{Buffers, ClientStats};
 use super::error::{HttpError, Phase, RedirectError, is_disconnect};
 use super::head::{Abort, BodyAction, Receive, ResponseHead};
 use super::received::Received;
 use super::stream::Stream;
+use super::url::resolve;
 use crate::host::gunzip::Gunzip;
 use crate::host::limits::{HTTP_DISCARD_BYTES, HTTP_RECEIVE_BYTES};
 use crate::host::runtime::{Interest, ready};
@@ -43,6 +45,9 @@ pub(super) struct Outcome {
 pub(super) struct Rules {
     /// Answer redirects with [`Outcome::Redirect`] instead of handing them to the receiver.
     pub(super) follow_redirects: bool,
+    /// The request has a body: only redirects that say to send it again (307, 308) are followed, and none from https to http, since a
+    /// gateway that wants to be signed in to would get the samples.
+    pub(super) with_body: bool,
     /// The response fails when this many decoded bytes have arrived; 0 = no limit.
     pub(super) body_limit: u64,
 }
@@ -56,6 +61,8 @@ pub(super) struct Exchange<'a> {
     progress: &'a Progress,
     stats: &'a Cell<ClientStats>,
     streak: Streak,
+    /// Where the server wants a request with a body sent again.
+    location: Option<String>,
 }
 
 /// Work at a stretch, in bytes received, decoded and inflated, before other tasks have their turn: a fraction of a
@@ -98,6 +105,7 @@ impl<'a> Exchange<'a> {
             progress,
             stats,
             streak: Streak::default(),
+            location: None,
         }
     }
 
@@ -109,9 +117,16 @@ impl<'a> Exchange<'a> {
         rules: Rules,
         receiver: &mut dyn Receive,
     ) -> Result<Outcome, HttpError> {
+        let base = request.uri().clone();
         let (mut call, early) = self.send(request, body).await?;
         let head = self.receive_head(&mut call).await?;
-        let redirect = rules.follow_redirects && matches!(head.status, 301 | 302 | 303 | 307 | 308);
+        let again = self
+            .location
+            .take()
+            .filter(|_| rules.follow_redirects && rules.with_body);
+        let again = again.and_then(|location| resolve(&base, &location));
+        let without_body = rules.follow_redirects && !rules.with_body;
+        let redirect = again.is_some() || (without_body && matches!(head.status, 301 | 302 | 303 | 307 | 308));
         let action = if redirect {
             BodyAction::Discard
         } else {
@@ -121,7 +136,7 @@ impl<'a> Exchange<'a> {
         let call = call.proceed().ok_or(HttpError::Eof(Phase::Head))?;
         let (cleanup, next) = match call {
             RecvResponseResult::Cleanup(call) => (call, None),
-            RecvResponseResult::Redirect(call) => split_redirect(call, redirect)?,
+            RecvResponseResult::Redirect(call) => split_redirect(call, redirect && without_body)?,
             RecvResponseResult::RecvBody(call) => match self.receive_body(call, &mut delivery).await? {
                 // Not wanted and too long to read off: the response counts, the connection does not.
                 None if !redirect => {
@@ -137,7 +152,7 @@ impl<'a> Exchange<'a> {
                     });
                 }
                 Some(RecvBodyResult::Cleanup(call)) => (call, None),
-                Some(RecvBodyResult::Redirect(call)) => split_redirect(call, redirect)?,
+                Some(RecvBodyResult::Redirect(call)) => split_redirect(call, redirect && without_body)?,
             },
         };
         delivery.finish()?;
@@ -145,7 +160,7 @@ impl<'a> Exchange<'a> {
         Ok(Outcome {
             head,
             reusable,
-            redirect: next,
+            redirect: again.or(next),
         })
     }
 
@@ -306,6 +321,10 @@ impl<'a> Exchange<'a> {
                 self.received.consume(used);
                 self.count(|stats| stats.head_bytes_received += used as u64);
                 if let Some(response) = response {
+                    if matches!(response.status().as_u16(), 307 | 308) {
+                        let location = response.headers().get(header::LOCATION);
+                        self.location = location.and_then(|value| value.to_str().ok()).map(Into::into);
+                    }
                     return Ok(ResponseHead::from_response(&response, self.gunzip.is_some()));
                 }
                 if used > 0 {

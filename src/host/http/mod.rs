@@ -7,6 +7,8 @@
 //! Sources: RFC 9110, RFC 9112, the Prometheus scrape rules SCR-101..118 and SCR-201..206.
 
 mod auth;
+#[cfg(feature = "sigv4")]
+mod aws;
 mod client;
 mod config;
 mod error;
@@ -15,16 +17,22 @@ mod head;
 mod oauth2;
 mod received;
 mod server;
+#[cfg(feature = "sigv4")]
+mod sigv4;
 mod stream;
 mod url;
 
 pub use auth::{Authorization, Secret};
+#[cfg(feature = "sigv4")]
+pub use aws::{AwsKeys, SignError};
 pub use client::Client;
 pub use config::{Buffers, ClientConfig, ClientStats, Header, Proxy, Request};
 pub use error::{HttpError, Phase, RedirectError};
 pub use head::{Abort, BodyAction, CaptureBody, Receive, ResponseHead};
 pub use oauth2::{ANSWER_BYTES, TokenError, TokenRequest, TokenSource};
 pub use server::{Response, ServerConfig, ServerRequest, serve};
+#[cfg(feature = "sigv4")]
+pub use sigv4::{DEFAULT_SERVICE, Signer};
 pub use url::{Scheme, Url, UrlError};
 
 /// Request methods the agent uses or answers.

@@ -159,6 +159,7 @@ impl TokenSource {
             body: form.as_bytes(),
             body_limit: ANSWER_BYTES as u64,
             deadline,
+            wall: None,
         };
         let mut answer: Box<CaptureBody<ANSWER_BYTES>> = Box::default();
         let mut buffers = Buffers::new(false);

@@ -166,6 +166,18 @@ impl Url {
     }
 }
 
+impl Url {
+    /// As `Host` has it: with the port unless it is the scheme's own.
+    #[cfg(feature = "sigv4")]
+    pub(super) fn host_header(&self) -> String {
+        let mut authority = self.authority();
+        if self.port == self.scheme.default_port() {
+            authority.truncate(authority.rfind(':').unwrap_or(authority.len()));
+        }
+        authority
+    }
+}
+
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (open, close) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
@@ -175,6 +187,26 @@ impl fmt::Display for Url {
         }
         f.write_str(&self.path_and_query)
     }
+}
+
+/// Where `location` leads from `base` (RFC 3986, section 5.2); `None` when it is no URL, or leads from https to http.
+pub(super) fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?.as_str());
+    let location = location.split('#').next().unwrap_or_default();
+    let text = if location.contains("://") {
+        location.into()
+    } else if location.starts_with("//") {
+        alloc::format!("{scheme}:{location}")
+    } else if location.starts_with('/') {
+        alloc::format!("{scheme}://{authority}{location}")
+    } else {
+        // Beside the last segment of the path.
+        let (directory, _) = base.path().rsplit_once('/').unwrap_or_default();
+        alloc::format!("{scheme}://{authority}{directory}/{location}")
+    };
+    let target: Uri = text.parse().ok()?;
+    let downgraded = scheme == "https" && target.scheme_str() != Some("https");
+    (target.authority().is_some() && !downgraded).then_some(target)
 }
 
 fn user_info(authority: &str) -> Option<UserInfo> {

@@ -41,6 +41,8 @@ pub struct SocketOptions {
     pub receive_buffer_bytes: Option<usize>,
     /// `SO_SNDBUF`.
     pub send_buffer_bytes: Option<usize>,
+    /// `TCP_USER_TIMEOUT`, milliseconds: the connection ends when nothing that was sent has been acknowledged for so long.
+    pub user_timeout_ms: Option<u32>,
 }
 
 /// Bytes that went through sockets, counted where they pass.
@@ -91,6 +93,9 @@ impl Socket {
         }
         if let Some(bytes) = options.send_buffer_bytes {
             sockopt::set_socket_send_buffer_size(&fd, bytes)?;
+        }
+        if let Some(ms) = options.user_timeout_ms {
+            sockopt::set_tcp_user_timeout(&fd, ms)?;
         }
         // Requests are written whole; waiting for the peer's acknowledgement would only delay them.
         sockopt::set_tcp_nodelay(&fd, true)?;

@@ -62,12 +62,14 @@ fn the_next_address_is_tried_and_the_other_family_too() {
     let options = SocketOptions {
         receive_buffer_bytes: Some(8192),
         send_buffer_bytes: Some(8192),
+        user_timeout_ms: Some(15_000),
     };
     let closed = closed_port();
     let v6_closed = SocketAddr::from((Ipv6Addr::LOCALHOST, closed.port()));
     for list in [[closed, listener.address()], [v6_closed, listener.address()]] {
-        let (_, reached) = run(connect_any(&list, options, now() + 2_000)).expect("second address answers");
+        let (socket, reached) = run(connect_any(&list, options, now() + 2_000)).expect("second address answers");
         assert_eq!(reached, listener.address());
+        assert_eq!(sockopt::tcp_user_timeout(&socket).expect("a TCP socket"), 15_000);
     }
 }
 

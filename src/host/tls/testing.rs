@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rustls::server::{ServerConfig, ServerConnection, WebPkiClientVerifier};
-use rustls::{RootCertStore, crypto::ring};
+use rustls::{RootCertStore, SupportedProtocolVersion, crypto::ring, version};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
@@ -65,10 +65,28 @@ impl TestCa {
         }
     }
 
+    /// A server of these versions only.
+    pub(crate) fn server_of(
+        &self,
+        certificate: &TestCert,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        self.server_with(certificate, false, versions)
+    }
+
     /// A server that shows `certificate`, and with `mutual` wants one of this authority from its clients.
     pub(crate) fn server(&self, certificate: &TestCert, mutual: bool) -> Arc<ServerConfig> {
+        self.server_with(certificate, mutual, &[&version::TLS12, &version::TLS13])
+    }
+
+    fn server_with(
+        &self,
+        certificate: &TestCert,
+        mutual: bool,
+        versions: &[&'static SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .expect("ring has suites for them");
         let builder = if mutual {
             let mut roots = RootCertStore::empty();

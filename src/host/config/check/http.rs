@@ -1,6 +1,6 @@
 //! HTTP client keys: what excludes what, and what may stand in a header.
 
-use super::super::http::{Authorization, BasicAuth, GrantType, HttpClient, OAuth2, TlsConfig, TlsVersion};
+use super::super::http::{Authorization, BasicAuth, GrantType, HttpClient, OAuth2, SigV4, TlsConfig, TlsVersion};
 use super::super::url::Scheme;
 use super::{Check, wrong};
 use alloc::format;
@@ -79,6 +79,9 @@ pub(super) fn http(client: &HttpClient<'_>) -> Check {
     if let Some(auth) = client.oauth2 {
         oauth2(auth)?;
     }
+    if let Some(auth) = client.sigv4 {
+        sigv4(auth)?;
+    }
     tls(client.tls_config)?;
     proxy(client)?;
     for (name, values) in client.http_headers.iter() {
@@ -124,6 +127,50 @@ fn oauth2(auth: &OAuth2) -> Check {
         ("client_secret_file", !auth.client_secret_file.is_empty()),
     )?;
     http(&auth.http_client()).or_else(|(key, message)| wrong(format!("oauth2.{key}"), message))
+}
+
+fn sigv4(auth: &SigV4) -> Check {
+    if cfg!(not(feature = "sigv4")) {
+        return wrong(
+            "sigv4",
+            "this build signs no requests: it was made without the feature sigv4",
+        );
+    }
+    either(
+        "sigv4",
+        ("secret_key", !auth.secret_key.is_empty()),
+        ("secret_key_file", !auth.secret_key_file.is_empty()),
+    )?;
+    let secret = !auth.secret_key.is_empty() || !auth.secret_key_file.is_empty();
+    match (auth.access_key.is_empty(), secret) {
+        (false, false) => {
+            return wrong(
+                "sigv4.access_key",
+                "found access_key alone, expected secret_key or secret_key_file as well",
+            );
+        }
+        (true, true) => {
+            return wrong(
+                "sigv4.secret_key",
+                "found the secret alone, expected access_key as well",
+            );
+        }
+        _ => {}
+    }
+    for (key, value) in [
+        ("sigv4.region", &auth.region),
+        ("sigv4.access_key", &auth.access_key),
+        ("sigv4.service_name", &auth.service_name),
+    ] {
+        // Each is a part of a path in the signature.
+        if !value
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        {
+            return wrong(key, format!("found {value:?}, expected letters, digits, dashes"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn old_tls(tls: &TlsConfig) -> Option<String> {

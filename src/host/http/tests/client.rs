@@ -402,7 +402,7 @@ fn redirects_not_followed_are_answers() {
         assert_eq!(
             fetch(&mut following, &post(b"x")).await.0.expect("an answer").status,
             302,
-            "a POST is not redirected"
+            "a POST does not become a GET"
         );
     });
     let nowhere = "HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n";

@@ -3,6 +3,7 @@
 mod client;
 mod secure;
 mod server;
+mod transport;
 
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -188,6 +189,7 @@ pub(super) fn get() -> Request<'static> {
         body: &[],
         body_limit: 0,
         deadline: now() + 5_000,
+        wall: None,
     }
 }
 

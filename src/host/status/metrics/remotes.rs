@@ -2,8 +2,11 @@
 
 use super::super::exposition::{Escaped, Kind, Writer};
 use super::Seconds;
+use crate::agent::Agent;
 use crate::host::app::shared::{RemoteClient, Shared};
 use crate::host::config::RemoteWrite;
+use crate::host::http::ClientStats;
+use crate::host::medium::Medium;
 use crate::remote_write::sender::Sender;
 use core::fmt::{self, Display, Write};
 use smol::lock::Mutex;
@@ -17,7 +20,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 36] = [
+const FAMILIES: [Family; 35] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -140,12 +143,6 @@ const FAMILIES: [Family; 36] = [
         |_| 1,
     ),
     (
-        "prometheus_remote_storage_shards_desired",
-        Kind::Gauge,
-        "One, always.",
-        |_| 1,
-    ),
-    (
         "tidegate_remote_write_samples_accepted_total",
         Kind::Counter,
         "Samples the receiver has.",
@@ -252,28 +249,40 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
     out.family(
         "prometheus_remote_storage_queue_highest_timestamp_seconds",
         Kind::Gauge,
-        "Newest timestamp gathered.",
+        "Newest timestamp stored that this remote is to get.",
     )?;
-    for remote in all() {
-        sample(out, &remote, Seconds(remote.sender.counters().highest_timestamp_ms))?;
+    for (place, remote) in all().enumerate() {
+        sample(out, &remote, Seconds(highest(&agent, shared, place, remote.sender)))?;
     }
     out.family(
         "prometheus_remote_storage_queue_highest_sent_timestamp_seconds",
         Kind::Gauge,
         "Newest timestamp accepted or refused.",
     )?;
-    for remote in all() {
+    for (place, remote) in all().enumerate() {
+        sample(out, &remote, Seconds(highest_sent(&agent, place, remote.sender)))?;
+    }
+    out.family(
+        "prometheus_remote_storage_shards_desired",
+        Kind::Gauge,
+        "Senders side by side that would keep up; there is one.",
+    )?;
+    for (place, remote) in all().enumerate() {
+        let behind = highest(&agent, shared, place, remote.sender) - highest_sent(&agent, place, remote.sender);
         sample(
             out,
             &remote,
-            Seconds(remote.sender.counters().highest_sent_timestamp_ms),
+            Seconds(remote.client.demand.borrow().desired_milli(behind)),
         )?;
     }
-    let newest = all().map(|remote| remote.sender.counters().highest_timestamp_ms).max();
+    let newest = all()
+        .enumerate()
+        .map(|(place, remote)| highest(&agent, shared, place, remote.sender))
+        .max();
     out.single(
         "prometheus_remote_storage_highest_timestamp_in_seconds",
         Kind::Gauge,
-        "Newest timestamp gathered for any remote.",
+        "Newest timestamp stored.",
         Seconds(newest.unwrap_or(0)),
     )?;
     out.family(
@@ -352,15 +361,51 @@ pub(super) fn write<W: Write>(out: &mut Writer<'_, W>, shared: &Shared) -> fmt::
         Kind::Counter,
         "Bytes on the wire, TLS and headers included; absent while a request is under way.",
     )?;
-    for remote in all() {
-        let Some(client) = remote.client.client.as_ref().and_then(Mutex::try_lock) else {
-            continue;
-        };
-        let stats = client.stats();
+    for (remote, stats) in all().filter_map(with_stats) {
         with(out, &remote, ("direction", &"sent"), stats.wire_bytes_sent)?;
         with(out, &remote, ("direction", &"received"), stats.wire_bytes_received)?;
     }
+    out.family(
+        "tidegate_remote_write_connections_total",
+        Kind::Counter,
+        "Connections opened; absent while a request is under way.",
+    )?;
+    for (remote, stats) in all().filter_map(with_stats) {
+        sample(out, &remote, stats.connections)?;
+    }
+    out.family(
+        "tidegate_remote_write_tls_handshakes_total",
+        Kind::Counter,
+        "TLS handshakes, in full or resuming a session; absent while a request is under way.",
+    )?;
+    for (remote, stats) in all().filter_map(with_stats) {
+        with(out, &remote, ("kind", &"full"), stats.tls_full)?;
+        with(out, &remote, ("kind", &"resumed"), stats.tls_resumed)?;
+    }
     Ok(())
+}
+
+/// A remote with what its HTTP client has counted, unless a request is under way.
+fn with_stats(remote: Remote<'_>) -> Option<(Remote<'_>, ClientStats)> {
+    let client = remote.client.client.as_ref().and_then(Mutex::try_lock)?;
+    Some((remote, client.stats()))
+}
+
+/// Newest time that is stored and meant for a remote, milliseconds: while it has not got to the ring's end that of the newest frame, for
+/// what it gathers stands still during an outage.
+fn highest(agent: &Agent<Medium>, shared: &Shared, place: usize, sender: &Sender) -> i64 {
+    let gathered = sender.counters().highest_timestamp_ms;
+    if agent.ring().acknowledged(place) < agent.ring().next_frame() {
+        gathered.max(shared.newest_ms.get())
+    } else {
+        gathered
+    }
+}
+
+/// Newest time that is settled, milliseconds; before the first answer after a restart that of the run before.
+fn highest_sent(agent: &Agent<Medium>, place: usize, sender: &Sender) -> i64 {
+    let before = agent.ring().sent_until(place).map_or(0, |until| until.0);
+    sender.counters().highest_sent_timestamp_ms.max(before)
 }
 
 fn sample<W: Write>(out: &mut Writer<'_, W>, remote: &Remote<'_>, value: impl Display) -> fmt::Result {
