@@ -136,6 +136,7 @@ impl Rig {
             body: &[0],
             body_limit: 0,
             deadline: now() + 20_000,
+            wall: None,
         };
         let mut answer = CaptureBody::<64>::new();
         let head = self.client.request(&request, &mut self.buffers, &mut answer).await?;

@@ -25,7 +25,7 @@ use super::auth::Secret;
 use super::error::HttpError;
 
 /// Bytes read of a file of profiles.
-pub const PROFILES_BYTES: usize = 64 * 1024;
+pub const PROFILES_BYTES: usize = 16 * 1024;
 
 /// Keys of a profile that ask for what is not done.
 const NOT_DONE: [&str; 7] = [
@@ -258,7 +258,7 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     if text.len() > PROFILES_BYTES {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            "file is longer than 65536 bytes",
+            "file is longer than 16384 bytes",
         ));
     }
     Ok(text)
@@ -447,6 +447,6 @@ mod tests {
             Err("sign request: no region: set sigv4.region or AWS_REGION".into())
         );
         std::fs::write(files.0.join(".aws/credentials"), [b'#'; PROFILES_BYTES + 1]).expect("written");
-        assert!(why("site", "r").ends_with("file is longer than 65536 bytes"));
+        assert!(why("site", "r").ends_with("file is longer than 16384 bytes"));
     }
 }

@@ -96,6 +96,7 @@ pub fn http_response(data: &[u8]) {
         body: b"body",
         body_limit: BODY_LIMIT,
         deadline: now() + 2_000,
+        wall: None,
     };
     let ask = async {
         let mut buffers = Buffers::new(options & 16 == 0);

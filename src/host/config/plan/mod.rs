@@ -16,7 +16,7 @@ pub use duration::RingDuration;
 pub(super) use sizes::DEFAULT_SAMPLES_PER_SEND;
 pub use sizes::Sizes;
 
-use super::{Config, MemoryLimit, RemoteWrite, Scheme, Targets, TlsConfig};
+use super::{Config, MemoryLimit, RemoteWrite, Scheme, SigV4, Targets, TlsConfig};
 use crate::catalogue::Catalogue;
 use crate::frame::ExplicitTime;
 use crate::host::limits::{HTTP_RECEIVE_BYTES, HTTP_SEND_BYTES};
@@ -66,6 +66,12 @@ const DNS_BYTES: usize = 12 * 1024;
 
 /// Executor, reactor tables, log line, signal handling.
 const RUNTIME_BYTES: usize = 24 * 1024;
+
+/// While a request is signed for AWS: its headers and URL once more, and keys.
+const SIGNATURE_BYTES: usize = 4 * 1024;
+
+/// The two files of profiles, read one after the other into a text that doubles as it grows.
+const PROFILES_BYTES: usize = 32 * 1024;
 
 /// Labels, URL, schedule and connection state of a target.
 const TARGET_BYTES: usize = 2 * 1024;
@@ -335,6 +341,13 @@ impl Draft<'_> {
             "remote_write",
             format!("{n} x HTTP"),
         );
+        let signed = remotes.iter().filter_map(|remote| remote.sigv4.as_ref());
+        let shared = |sigv4: &SigV4| if sigv4.access_key.is_empty() { PROFILES_BYTES } else { 0 };
+        let bytes: usize = signed.clone().map(|sigv4| SIGNATURE_BYTES + shared(sigv4)).sum();
+        if bytes > 0 {
+            let what = format!("{} x what is signed, files of profiles", signed.count());
+            self.add("signatures", bytes, "remote_write.sigv4", what);
+        }
     }
 
     fn tls(&mut self) {
