@@ -49,7 +49,8 @@ PY
                 fail "boards/$board/README.md has no heading '$heading'"
         done
     done
-    echo "scripts parse, boards are complete"
+    python3 scripts/check-recipes
+    echo "scripts and recipes parse, boards are complete"
 }
 
 step_fmt() { cargo fmt --all -- --check; }

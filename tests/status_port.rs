@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::Shutdown;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::exposition::{Event, Format, Parser, parse_series};
 use tidegate::labels::Labels;
 
@@ -469,6 +469,67 @@ fn the_service_manager_hears_of_every_change() {
     agent.signal(libc::SIGTERM);
     receive("STOPPING=1");
     assert_eq!(agent.exit_code(), 0);
+}
+
+#[test]
+fn a_stuck_loop_is_no_longer_fed_and_its_successor_takes_the_ring_up() {
+    let setup = Setup::new();
+    let config = {
+        let mut agent = setup.start();
+        agent.address();
+        agent.stop();
+        setup.directory.path().join("prometheus.yml")
+    };
+    let path = setup.directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).expect("bound");
+    let start = || {
+        Agent::start_with(&config, |command| {
+            command
+                .env("NOTIFY_SOCKET", &path)
+                .env("WATCHDOG_USEC", "400000")
+                .env_remove("WATCHDOG_PID");
+        })
+    };
+    // The service manager's part: what the agent says within `patience`, or nothing.
+    let hears = |wanted: &str, patience: Duration| {
+        let end = Instant::now() + patience;
+        while let Some(left) = end
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
+            socket.set_read_timeout(Some(left)).expect("option");
+            let mut buffer = [0; 1024];
+            let Ok(length) = socket.recv(&mut buffer) else {
+                return false;
+            };
+            if String::from_utf8_lossy(&buffer[..length])
+                .lines()
+                .any(|line| line == wanted)
+            {
+                return true;
+            }
+        }
+        false
+    };
+    let agent = start();
+    assert!(hears("READY=1", PATIENCE) && hears("WATCHDOG=1", PATIENCE));
+    // The fault: the one thread does not come back, as from a medium that hangs.
+    agent.signal(libc::SIGSTOP);
+    // What was said before the fault.
+    while hears("WATCHDOG=1", Duration::from_millis(200)) {}
+    assert!(
+        !hears("WATCHDOG=1", Duration::from_secs(2)),
+        "fed by a loop that stands"
+    );
+    // Five periods without a word: killed, as systemd does, and started again.
+    agent.kill();
+    let agent = start();
+    assert!(
+        hears("READY=1", PATIENCE),
+        "the ring of the killed one is free and mounts"
+    );
+    assert!(hears("WATCHDOG=1", PATIENCE));
+    agent.stop();
 }
 
 #[test]

@@ -1,0 +1,1 @@
+include $(BR2_EXTERNAL_TIDEGATE_PATH)/tidegate.mk
