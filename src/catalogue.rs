@@ -26,9 +26,9 @@
 //!
 //! # Limits and cost
 //!
-//! About 37 bytes per series plus the text arena, see [`Catalogue::ram_bytes`]; a text costs its length plus 3 bytes
+//! About 15.5 bytes per series plus the text arena, see [`Catalogue::ram_bytes`]; a text costs its length plus 7 bytes
 //! once. [`Catalogue::define`] and [`Catalogue::find`] cost a few hash probes; a definition may compact the arena
-//! (one `memmove` of it, amortised to 64 bytes per new byte). [`Catalogue::reclaim`] reads every entry, but only
+//! (every text is moved and hashed again, amortised to 64 bytes per byte freed). [`Catalogue::reclaim`] reads every entry, but only
 //! when it can free one. When full, calls fail with [`CatalogueFull`] and nothing is evicted.
 //!
 //! Power loss leaves nothing here: the ring rebuilds a catalogue from its dictionary records with
@@ -36,6 +36,7 @@
 
 pub(crate) mod bits;
 mod interner;
+mod names;
 mod probe;
 
 use crate::frame::FrameNo;
@@ -44,7 +45,8 @@ use crate::sample::{MetricType, SeriesRef, TargetRef};
 use alloc::boxed::Box;
 use alloc::vec;
 use bits::Bits;
-use interner::{Interner, NONE, Pool};
+use interner::{Interner, Text};
+pub use names::{Definition, Definitions, Names};
 pub(crate) use probe::{home, remove_at, table_len};
 
 /// A series' name and labels as text.
@@ -103,37 +105,78 @@ impl core::error::Error for CatalogueFull {}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Free,
-    Live,
-    Dead,
+    Free = 0,
+    Live = 1,
+    Dead = 2,
 }
 
+/// No series; also the empty place of the lookup table.
+const NONE: u16 = u16::MAX;
+
+/// 11 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Low half of the last frame that may refer to it; compared in sequence arithmetic.
-    last: u32,
-    name: u16,
-    body: u16,
+    name: Text,
+    body: Text,
+    /// Low 24 bits of the last frame that may refer to it; compared in sequence arithmetic.
+    last: [u8; 3],
     target: TargetRef,
-    kind: MetricType,
-    state: State,
-    flags: u8,
+    /// From the lowest bit: type (3 bits), state (2), flags.
+    packed: u8,
 }
 
 /// The entry was dead once and frames up to `last` may refer to it.
-const REFERRED: u8 = 1;
+const REFERRED: u8 = 0x20;
 /// The index has a new meaning since [`Catalogue::take_fresh`].
-const FRESH: u8 = 2;
+const FRESH: u8 = 0x40;
+
+const KIND_BITS: u8 = 0x07;
+const STATE_BITS: u8 = 0x18;
+const STATE_SHIFT: u32 = 3;
 
 const FREE: Entry = Entry {
-    last: 0,
-    name: NONE,
-    body: NONE,
+    name: Text::NONE,
+    body: Text::NONE,
+    last: [0; 3],
     target: TargetRef(0),
-    kind: MetricType::Unknown,
-    state: State::Free,
-    flags: 0,
+    packed: (State::Free as u8) << STATE_SHIFT | MetricType::Unknown as u8,
 };
+
+impl Entry {
+    const fn state(&self) -> State {
+        match (self.packed & STATE_BITS) >> STATE_SHIFT {
+            1 => State::Live,
+            2 => State::Dead,
+            _ => State::Free,
+        }
+    }
+
+    const fn set_state(&mut self, state: State) {
+        self.packed = self.packed & !STATE_BITS | (state as u8) << STATE_SHIFT;
+    }
+
+    const fn kind(&self) -> MetricType {
+        MetricType::from_byte(self.packed & KIND_BITS)
+    }
+
+    const fn set_kind(&mut self, kind: MetricType) {
+        self.packed = self.packed & !KIND_BITS | kind as u8 & KIND_BITS;
+    }
+
+    const fn set_last(&mut self, last: FrameNo) {
+        let [a, b, c, ..] = last.0.to_le_bytes();
+        self.last = [a, b, c];
+    }
+
+    /// Whether the last frame is before `frame`. Sequence arithmetic: right as long as that is less than 2^23 frames ahead, and
+    /// staging holds far fewer.
+    const fn is_before(&self, frame: FrameNo) -> bool {
+        let [a, b, c] = self.last;
+        // In the upper 24 bits, so that the sign shows.
+        let last = u32::from_le_bytes([0, a, b, c]);
+        ((frame.0 as u32) << 8).wrapping_sub(last) as i32 > 0
+    }
+}
 
 /// Names of series and labels of targets.
 #[derive(Debug)]
@@ -142,8 +185,8 @@ pub struct Catalogue {
     entries: Box<[Entry]>,
     /// Series by (target, name, body): open addressing over [`SeriesRef`] numbers.
     lookup: Box<[u16]>,
-    /// Text of each target, [`NONE`] if unset.
-    targets: Box<[u16]>,
+    /// Text of each target, [`Text::NONE`] if unset.
+    targets: Box<[Text]>,
     /// Entries that are not free.
     used: Bits,
     dirty: Bits,
@@ -170,11 +213,10 @@ impl Catalogue {
         let series = max_series.min(MAX_SERIES);
         let targets = max_targets.min(MAX_TARGETS);
         Self {
-            // One more of each: a redefinition takes the new text before it lets go of the old.
-            texts: Interner::new(series + 1, series + 1, targets + 1, text_bytes, seed),
+            texts: Interner::new(text_bytes, buckets(series), seed),
             entries: vec![FREE; series].into_boxed_slice(),
             lookup: vec![NONE; table_len(series)].into_boxed_slice(),
-            targets: vec![NONE; targets].into_boxed_slice(),
+            targets: vec![Text::NONE; targets].into_boxed_slice(),
             used: Bits::new(series),
             dirty: Bits::new(series),
             dirty_targets: Bits::new(targets),
@@ -197,9 +239,10 @@ impl Catalogue {
         } else {
             max_targets
         };
-        Interner::ram_bytes(series + 1, series + 1, targets + 1, text_bytes)
+        Interner::ram_bytes(text_bytes, buckets(series))
             + series * size_of::<Entry>()
-            + (table_len(series) + targets) * size_of::<u16>()
+            + table_len(series) * size_of::<u16>()
+            + targets * size_of::<Text>()
             + 2 * Bits::ram_bytes(series)
             + Bits::ram_bytes(targets)
     }
@@ -214,17 +257,18 @@ impl Catalogue {
     /// [`CatalogueFull::Targets`], [`CatalogueFull::Text`], [`CatalogueFull::TextTooLong`].
     pub fn set_target(&mut self, t: TargetRef, body: &str) -> Result<(), CatalogueFull> {
         let index = usize::from(t.0);
-        let Some(&old) = self.targets.get(index) else {
+        if index >= self.targets.len() {
             return Err(CatalogueFull::Targets {
                 limit: self.targets.len(),
             });
-        };
-        let new = self.intern(Pool::Targets, body)?;
+        }
+        self.make_room(self.texts.growth(body));
+        let new = self.intern(body)?;
+        let old = core::mem::replace(&mut self.targets[index], new);
         if new != old {
-            self.targets[index] = new;
             self.dirty_targets.put(index, true);
         }
-        self.texts.release(Pool::Targets, old);
+        self.texts.release(old);
         Ok(())
     }
 
@@ -233,14 +277,14 @@ impl Catalogue {
     pub fn target_body(&self, t: TargetRef) -> &str {
         self.targets
             .get(usize::from(t.0))
-            .map_or("", |&id| self.texts.text(Pool::Targets, id))
+            .map_or("", |&body| self.texts.text(body))
     }
 
     /// The live series of target `t` with this text.
     #[must_use]
     pub fn find(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
         let s = self.find_used(t, text)?;
-        (self.entry(s)?.state == State::Live).then_some(s)
+        (self.entry(s)?.state() == State::Live).then_some(s)
     }
 
     /// The series of target `t` with this text: the one that is there, or a new one at the lowest free index.
@@ -286,7 +330,7 @@ impl Catalogue {
                 limit: self.entries.len(),
             });
         };
-        let in_use = entry.state != State::Free;
+        let in_use = entry.state() != State::Free;
         if in_use && entry.target == t && self.text(s) == Some(text) {
             self.revive(s);
             self.set_kind(s, kind);
@@ -305,11 +349,11 @@ impl Catalogue {
     /// [`Catalogue::reclaim`] was called with a later frame.
     pub fn release(&mut self, s: SeriesRef, last: FrameNo) {
         if let Some(entry) = self.entries.get_mut(usize::from(s.0))
-            && entry.state == State::Live
+            && entry.state() == State::Live
         {
-            entry.state = State::Dead;
-            entry.flags |= REFERRED;
-            entry.last = last.0 as u32;
+            entry.set_state(State::Dead);
+            entry.packed |= REFERRED;
+            entry.set_last(last);
             self.live -= 1;
             self.dead += 1;
         }
@@ -318,12 +362,12 @@ impl Catalogue {
     /// Takes back a [`Catalogue::define`] of a scrape that came to nothing: no frame since refers to `s`.
     pub fn undefine(&mut self, s: SeriesRef) {
         match self.entry(s).copied() {
-            Some(entry) if entry.state == State::Live && entry.flags & REFERRED != 0 => {
-                self.entries[usize::from(s.0)].state = State::Dead;
+            Some(entry) if entry.state() == State::Live && entry.packed & REFERRED != 0 => {
+                self.entries[usize::from(s.0)].set_state(State::Dead);
                 self.live -= 1;
                 self.dead += 1;
             }
-            Some(entry) if entry.state == State::Live => self.free(s),
+            Some(entry) if entry.state() == State::Live => self.free(s),
             _ => {}
         }
     }
@@ -337,9 +381,7 @@ impl Catalogue {
         {
             from = index + 1;
             let entry = self.entries[index];
-            // Sequence arithmetic: right as long as `before` is less than 2^31 frames ahead.
-            let behind = (before.0 as u32).wrapping_sub(entry.last) as i32;
-            if entry.state == State::Dead && behind > 0 {
+            if entry.state() == State::Dead && entry.is_before(before) {
                 self.free(SeriesRef(index as u16));
             }
         }
@@ -350,15 +392,15 @@ impl Catalogue {
     pub fn text(&self, s: SeriesRef) -> Option<SeriesText<'_>> {
         let entry = self.in_use(s)?;
         Some(SeriesText {
-            name: self.texts.text(Pool::Names, entry.name),
-            body: self.texts.text(Pool::Bodies, entry.body),
+            name: self.texts.text(entry.name),
+            body: self.texts.text(entry.body),
         })
     }
 
     /// Metric type of `s` as of its definition.
     #[must_use]
     pub fn kind(&self, s: SeriesRef) -> MetricType {
-        self.in_use(s).map_or(MetricType::Unknown, |entry| entry.kind)
+        self.in_use(s).map_or(MetricType::Unknown, Entry::kind)
     }
 
     /// Whose series `s` is; `None` if it is free.
@@ -370,7 +412,7 @@ impl Catalogue {
     /// Whether `s` is live: defined, and not released since.
     #[must_use]
     pub fn is_live(&self, s: SeriesRef) -> bool {
-        self.entry(s).is_some_and(|entry| entry.state == State::Live)
+        self.entry(s).is_some_and(|entry| entry.state() == State::Live)
     }
 
     /// Changes whenever a series comes, goes or gets another type: what was looked up by text may be out of date.
@@ -383,8 +425,8 @@ impl Catalogue {
     /// encoder or decoder knows about the index is about another series. A revived series keeps its meaning.
     pub fn take_fresh(&mut self, s: SeriesRef) -> bool {
         self.entries.get_mut(usize::from(s.0)).is_some_and(|entry| {
-            let fresh = entry.flags & FRESH != 0;
-            entry.flags &= !FRESH;
+            let fresh = entry.packed & FRESH != 0;
+            entry.packed &= !FRESH;
             fresh
         })
     }
@@ -424,7 +466,7 @@ impl Catalogue {
             self.dirty.put(index, self.used.has(index));
         }
         for (index, &body) in self.targets.iter().enumerate() {
-            self.dirty_targets.put(index, body != NONE);
+            self.dirty_targets.put(index, body != Text::NONE);
         }
     }
 
@@ -433,7 +475,7 @@ impl Catalogue {
         self.texts.clear();
         self.entries.fill(FREE);
         self.lookup.fill(NONE);
-        self.targets.fill(NONE);
+        self.targets.fill(Text::NONE);
         self.used.clear();
         self.dirty.clear();
         self.dirty_targets.clear();
@@ -466,7 +508,7 @@ impl Catalogue {
         self.entries.len()
     }
 
-    /// Bytes of names and labels in use, 3 per text included.
+    /// Bytes of names and labels in use, 7 per text included.
     #[must_use]
     pub fn text_bytes_used(&self) -> usize {
         self.texts.used()
@@ -477,13 +519,13 @@ impl Catalogue {
     }
 
     fn in_use(&self, s: SeriesRef) -> Option<&Entry> {
-        self.entry(s).filter(|entry| entry.state != State::Free)
+        self.entry(s).filter(|entry| entry.state() != State::Free)
     }
 
     /// [`Catalogue::find`], dead series too: frames may still refer to them.
     pub(crate) fn find_used(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
-        let name = self.texts.find(Pool::Names, text.name)?;
-        let body = self.texts.find(Pool::Bodies, text.body)?;
+        let name = self.texts.find(text.name)?;
+        let body = self.texts.find(text.body)?;
         let mut at = self.home(t, name, body);
         // Ends: a quarter of the table is always empty.
         while self.lookup[at] != NONE {
@@ -497,14 +539,14 @@ impl Catalogue {
         None
     }
 
-    fn home(&self, t: TargetRef, name: u16, body: u16) -> usize {
+    fn home(&self, t: TargetRef, name: Text, body: Text) -> usize {
         lookup_home(t, name, body, self.lookup.len())
     }
 
     fn revive(&mut self, s: SeriesRef) {
         let entry = &mut self.entries[usize::from(s.0)];
-        if entry.state == State::Dead {
-            entry.state = State::Live;
+        if entry.state() == State::Dead {
+            entry.set_state(State::Live);
             self.dead -= 1;
             self.live += 1;
         }
@@ -512,51 +554,79 @@ impl Catalogue {
 
     fn set_kind(&mut self, s: SeriesRef, kind: MetricType) {
         let entry = &mut self.entries[usize::from(s.0)];
-        if entry.kind != kind {
-            entry.kind = kind;
+        if entry.kind() != kind {
+            entry.set_kind(kind);
             self.generation = self.generation.wrapping_add(1);
             self.dirty.put(usize::from(s.0), true);
         }
     }
 
-    fn intern(&mut self, pool: Pool, text: &str) -> Result<u16, CatalogueFull> {
+    fn intern(&mut self, text: &str) -> Result<Text, CatalogueFull> {
         if text.len() > MAX_SERIES_TEXT_BYTES {
             return Err(CatalogueFull::TextTooLong { bytes: text.len() });
         }
-        // There is an id for every entry, so only the arena can be full.
-        self.texts.intern(pool, text).map_err(|_| CatalogueFull::Text {
+        self.texts.intern(text).map_err(|_| CatalogueFull::Text {
             limit: self.texts.capacity(),
         })
     }
 
-    fn intern_text(&mut self, text: SeriesText<'_>) -> Result<(u16, u16), CatalogueFull> {
-        let name = self.intern(Pool::Names, text.name)?;
-        match self.intern(Pool::Bodies, text.body) {
+    fn intern_text(&mut self, text: SeriesText<'_>) -> Result<(Text, Text), CatalogueFull> {
+        self.make_room(self.texts.growth(text.name) + self.texts.growth(text.body));
+        let name = self.intern(text.name)?;
+        match self.intern(text.body) {
             Ok(body) => Ok((name, body)),
             Err(error) => {
-                self.texts.release(Pool::Names, name);
+                self.texts.release(name);
                 Err(error)
             }
         }
     }
 
-    /// Fills the free entry `s`, taking over the references to its texts.
-    fn occupy(&mut self, s: SeriesRef, target: TargetRef, (name, body): (u16, u16), kind: MetricType) {
-        let index = usize::from(s.0);
-        self.entries[index] = Entry {
-            last: 0,
-            name,
-            body,
-            target,
-            kind,
-            state: State::Live,
-            flags: FRESH,
-        };
+    /// Moves the texts together if that makes room for `bytes` more. Every place of a text is another afterwards.
+    fn make_room(&mut self, bytes: usize) {
+        if !self.texts.wants_compaction(bytes) {
+            return;
+        }
+        self.texts.plan();
+        self.lookup.fill(NONE);
+        for index in 0..self.entries.len() {
+            let entry = &mut self.entries[index];
+            if entry.state() != State::Free {
+                entry.name = self.texts.moved(entry.name);
+                entry.body = self.texts.moved(entry.body);
+                self.look_up_as(SeriesRef(index as u16));
+            }
+        }
+        for body in &mut self.targets {
+            *body = self.texts.moved(*body);
+        }
+        self.texts.slide();
+    }
+
+    /// Puts `s`, whose entry is filled, into the lookup table.
+    fn look_up_as(&mut self, s: SeriesRef) {
+        let Entry { target, name, body, .. } = self.entries[usize::from(s.0)];
         let mut at = self.home(target, name, body);
         while self.lookup[at] != NONE {
             at = (at + 1) % self.lookup.len();
         }
         self.lookup[at] = s.0;
+    }
+
+    /// Fills the free entry `s`, taking over the references to its texts.
+    fn occupy(&mut self, s: SeriesRef, target: TargetRef, (name, body): (Text, Text), kind: MetricType) {
+        let index = usize::from(s.0);
+        let mut entry = Entry {
+            name,
+            body,
+            target,
+            ..FREE
+        };
+        entry.set_kind(kind);
+        entry.set_state(State::Live);
+        entry.packed |= FRESH;
+        self.entries[index] = entry;
+        self.look_up_as(s);
         self.used.put(index, true);
         self.live += 1;
         self.generation = self.generation.wrapping_add(1);
@@ -576,9 +646,9 @@ impl Catalogue {
             let entry = entries.get(usize::from(other))?;
             Some(lookup_home(entry.target, entry.name, entry.body, len))
         });
-        self.texts.release(Pool::Names, entry.name);
-        self.texts.release(Pool::Bodies, entry.body);
-        match entry.state {
+        self.texts.release(entry.name);
+        self.texts.release(entry.body);
+        match entry.state() {
             State::Live => self.live -= 1,
             State::Dead => self.dead -= 1,
             State::Free => {}
@@ -590,10 +660,15 @@ impl Catalogue {
     }
 }
 
-fn lookup_home(t: TargetRef, name: u16, body: u16, len: usize) -> usize {
-    let key = u64::from(t.0) << 32 | u64::from(name) << 16 | u64::from(body);
+fn lookup_home(t: TargetRef, name: Text, body: Text, len: usize) -> usize {
+    let key = u64::from(t.0) << 48 | u64::from(name.number()) << 24 | u64::from(body.number());
     let mixed = key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     home((mixed ^ (mixed >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15), len)
+}
+
+/// Buckets of the texts: there are about as many texts as series, and the walk through a chain of two is short.
+const fn buckets(series: usize) -> usize {
+    series / 2 + 1
 }
 
 #[cfg(test)]

@@ -1,131 +1,114 @@
 //! Texts kept once each, counted by reference, in one block of memory.
 //!
-//! Three pools (names, bodies, target bodies) share one arena. A pool gives each distinct text a 16-bit id.
+//! A text is known by its place in the arena. Places change when the arena is compacted, so that is the owner's to
+//! begin: [`Interner::plan`], then [`Interner::moved`] for every place it keeps, then [`Interner::slide`].
 //!
 //! # Layout of the arena
 //!
 //! ```text
-//! | tag u8 | id u16 | text ... | tag u8 | id u16 | text ... |      tail -> | unused
-//!   tag: pool number, or 0xFF = hole; then the u16 is the length of the dead text
+//! | word u32 | next u24 | text ... | word u32 | next u24 | text ... |      tail -> | unused
+//!   word: bytes of the text (15 bits), references (17 bits): none = hole
+//!   next: place of the next text in the same bucket
 //! ```
 //!
 //! New texts go to the tail. A text whose last reference goes becomes a hole, or moves the tail back if it stands
-//! last. When the tail reaches the end the arena is compacted in place, but only if the holes are at least 1/64 of
-//! the arena: that bounds the copying to 64 bytes per new byte, and the price is that the last 1/64 may stay unused.
+//! last. Compaction is worth it only if the holes are at least 1/64 of the arena: that bounds the copying to 64 bytes
+//! per byte freed, and the price is that the last 1/64 may stay unused.
 //!
 //! # Invariants
 //!
 //! - Blocks are gapless from 0 to `tail`; `live` is the sum of the sizes of those that are not holes.
-//! - A slot with references points at exactly one block, and that block names the slot.
+//! - A text with references is in the chain of exactly one bucket, that of its hash; a hole is in none.
 //! - Nothing allocates after [`Interner::new`].
+//!
+//! # Cost
+//!
+//! 7 bytes per text beside its own, 3 per bucket.
 
-use super::probe::{home, remove_at, table_len};
+use super::probe::home;
 use crate::hash::hash64;
 use crate::limits::MAX_SERIES_TEXT_BYTES;
 use alloc::boxed::Box;
 use alloc::vec;
 
-/// No id; also the empty place of a hash table.
-pub(super) const NONE: u16 = u16::MAX;
+/// Place of a text in the arena: 3 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Text([u8; 3]);
+
+impl Text {
+    /// No text.
+    pub(super) const NONE: Self = Self([0xff; 3]);
+
+    /// `at` is below [`MAX_ARENA`].
+    const fn new(at: usize) -> Self {
+        let [a, b, c, _] = (at as u32).to_le_bytes();
+        Self([a, b, c])
+    }
+
+    /// Its place, for hashing.
+    pub(super) const fn number(self) -> u32 {
+        let [a, b, c] = self.0;
+        u32::from_le_bytes([a, b, c, 0])
+    }
+
+    const fn at(self) -> usize {
+        self.number() as usize
+    }
+}
 
 /// Bytes in front of every text.
-pub(super) const HEADER: usize = 3;
+pub(super) const HEADER: usize = 7;
 
-/// Marks a block whose text is gone.
-const HOLE: u8 = 0xFF;
+/// Largest arena: [`Text::NONE`] lies beyond.
+const MAX_ARENA: usize = (1 << 24) - 1;
+
+/// Bits of a header's word that are the length.
+const LEN_BITS: u32 = 15;
+
+/// One reference.
+const REFERENCE: u32 = 1 << LEN_BITS;
+
+/// More references than every series and target can hold: a text that is referred to more often stays for good.
+const MANY: u32 = u32::MAX >> LEN_BITS;
 
 /// Holes must be at least one part in this many of the arena before it is compacted.
 const COMPACT_PARTS: usize = 64;
-
-/// Which kind of text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pool {
-    Names = 0,
-    Bodies = 1,
-    Targets = 2,
-}
 
 /// The text does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// Of the text; the next free slot's number when `refs` is 0.
-    offset: u32,
-    len: u16,
-    refs: u16,
-}
-
-#[derive(Debug)]
-struct Ids {
-    slots: Box<[Slot]>,
-    /// Open addressing, linear probing, at most three quarters full.
-    table: Box<[u16]>,
-    free: u16,
-}
-
-impl Ids {
-    fn new(ids: usize) -> Self {
-        let mut this = Self {
-            slots: vec![
-                Slot {
-                    offset: 0,
-                    len: 0,
-                    refs: 0
-                };
-                ids
-            ]
-            .into_boxed_slice(),
-            table: vec![NONE; table_len(ids)].into_boxed_slice(),
-            free: NONE,
-        };
-        this.clear();
-        this
-    }
-
-    fn clear(&mut self) {
-        self.table.fill(NONE);
-        self.free = NONE;
-        for (i, slot) in self.slots.iter_mut().enumerate().rev() {
-            *slot = Slot {
-                offset: u32::from(self.free),
-                len: 0,
-                refs: 0,
-            };
-            // Below `NONE`: `new` is given at most 65,535 ids.
-            self.free = i as u16;
-        }
-    }
-}
-
-/// The three pools and their arena.
+/// The texts.
 #[derive(Debug)]
 pub(super) struct Interner {
     arena: Box<[u8]>,
     tail: usize,
     live: usize,
-    pools: [Ids; 3],
+    /// First text of each chain.
+    buckets: Box<[Text]>,
     seed: u64,
 }
 
+const fn arena_len(bytes: usize) -> usize {
+    if bytes < MAX_ARENA { bytes } else { MAX_ARENA }
+}
+
 impl Interner {
-    /// Pools of the given sizes (at most 65,535 each) over an arena of `bytes`. The only allocation.
-    pub(super) fn new(names: usize, bodies: usize, targets: usize, bytes: usize, seed: u64) -> Self {
+    /// For texts of `bytes` with their headers, in so many buckets (at least 1). The only allocation.
+    pub(super) fn new(bytes: usize, buckets: usize, seed: u64) -> Self {
         Self {
-            arena: vec![0; bytes].into_boxed_slice(),
+            arena: vec![0; arena_len(bytes)].into_boxed_slice(),
             tail: 0,
             live: 0,
-            pools: [Ids::new(names), Ids::new(bodies), Ids::new(targets)],
+            buckets: vec![Text::NONE; buckets.max(1)].into_boxed_slice(),
             seed,
         }
     }
 
     /// Heap bytes of such an interner.
-    pub(super) const fn ram_bytes(names: usize, bodies: usize, targets: usize, bytes: usize) -> usize {
-        let slots = (names + bodies + targets) * size_of::<Slot>();
-        let tables = (table_len(names) + table_len(bodies) + table_len(targets)) * size_of::<u16>();
-        slots + tables + bytes
+    pub(super) const fn ram_bytes(bytes: usize, buckets: usize) -> usize {
+        let buckets = if buckets > 1 { buckets } else { 1 };
+        arena_len(bytes) + buckets * size_of::<Text>()
     }
 
     /// Bytes of the texts in use, headers included.
@@ -142,154 +125,182 @@ impl Interner {
     pub(super) fn clear(&mut self) {
         self.tail = 0;
         self.live = 0;
-        for pool in &mut self.pools {
-            pool.clear();
+        self.buckets.fill(Text::NONE);
+    }
+
+    /// The text at this place; empty if there is none.
+    pub(super) fn text(&self, text: Text) -> &str {
+        // Only whole `str`s are stored, so the check never fails; it costs less than unsafe code would to prove.
+        core::str::from_utf8(self.bytes(text)).unwrap_or_default()
+    }
+
+    /// The place of `text`, if it is there.
+    pub(super) fn find(&self, text: &str) -> Option<Text> {
+        let mut at = self.buckets[self.bucket(text.as_bytes())];
+        while at != Text::NONE {
+            if self.bytes(at) == text.as_bytes() {
+                return Some(at);
+            }
+            at = self.next(at);
+        }
+        None
+    }
+
+    /// Bytes that `text` would add.
+    pub(super) fn growth(&self, text: &str) -> usize {
+        match self.find(text) {
+            Some(_) => 0,
+            None => HEADER + text.len(),
         }
     }
 
-    /// The text with this id; empty if there is none.
-    pub(super) fn text(&self, pool: Pool, id: u16) -> &str {
-        // Only whole `str`s are stored, so the check never fails; it costs less than unsafe code would to prove.
-        core::str::from_utf8(self.bytes(pool, id)).unwrap_or_default()
+    /// Whether compacting would help to find room for `bytes` more, and is worth it.
+    pub(super) fn wants_compaction(&self, bytes: usize) -> bool {
+        let holes = self.tail - self.live;
+        self.tail + bytes > self.arena.len() && holes >= (self.arena.len() / COMPACT_PARTS).max(1)
     }
 
-    /// The id of `text`, if it is there.
-    pub(super) fn find(&self, pool: Pool, text: &str) -> Option<u16> {
-        let at = self.probe(pool, text);
-        let id = *self.pools[pool as usize].table.get(at)?;
-        (id != NONE).then_some(id)
-    }
-
-    /// The id of `text`, with one more reference to it.
-    pub(super) fn intern(&mut self, pool: Pool, text: &str) -> Result<u16, NoRoom> {
-        let at = self.probe(pool, text);
-        let ids = &mut self.pools[pool as usize];
-        let known = ids.table[at];
-        if known != NONE {
-            ids.slots[usize::from(known)].refs += 1;
+    /// The place of `text`, with one more reference to it. Moves nothing.
+    pub(super) fn intern(&mut self, text: &str) -> Result<Text, NoRoom> {
+        if let Some(known) = self.find(text) {
+            let word = self.word(known);
+            if word >> LEN_BITS < MANY {
+                self.put_word(known, word + REFERENCE);
+            }
             return Ok(known);
         }
-        let id = ids.free;
-        if id == NONE || text.len() > MAX_SERIES_TEXT_BYTES {
+        let end = self.tail + HEADER + text.len();
+        if end > self.arena.len() || text.len() > MAX_SERIES_TEXT_BYTES {
             return Err(NoRoom);
         }
-        let offset = self.append(pool, id, text)?;
-        let ids = &mut self.pools[pool as usize];
-        let slot = &mut ids.slots[usize::from(id)];
-        ids.free = slot.offset as u16;
-        // Lossless: MAX_SERIES_TEXT_BYTES is below 2^16 and `append` keeps the arena below 2^32.
-        *slot = Slot {
-            offset: offset as u32,
-            len: text.len() as u16,
-            refs: 1,
-        };
-        ids.table[at] = id;
-        Ok(id)
+        let new = Text::new(self.tail);
+        // Lossless: MAX_SERIES_TEXT_BYTES takes 15 bits.
+        self.put_word(new, REFERENCE | text.len() as u32);
+        self.arena[self.tail + HEADER..end].copy_from_slice(text.as_bytes());
+        self.tail = end;
+        self.live += HEADER + text.len();
+        self.link(new);
+        Ok(new)
     }
 
     /// Drops one reference; with the last the text goes.
-    pub(super) fn release(&mut self, pool: Pool, id: u16) {
-        let index = usize::from(id);
-        let Some(slot) = self.pools[pool as usize].slots.get(index).copied() else {
+    pub(super) fn release(&mut self, text: Text) {
+        if text == Text::NONE {
             return;
-        };
-        match slot.refs {
-            0 => {}
-            1 => self.remove(pool, id, slot),
-            _ => self.pools[pool as usize].slots[index].refs -= 1,
+        }
+        let word = self.word(text);
+        match word >> LEN_BITS {
+            0 | MANY => {}
+            1 => self.remove(text),
+            _ => self.put_word(text, word - REFERENCE),
         }
     }
 
-    fn remove(&mut self, pool: Pool, id: u16, slot: Slot) {
-        let at = self.probe(pool, self.text(pool, id));
-        let (seed, arena) = (self.seed, &self.arena);
-        let Ids { slots, table, free } = &mut self.pools[pool as usize];
-        let len = table.len();
-        remove_at(table, at, NONE, |&other| {
-            let other = slots.get(usize::from(other))?;
-            let start = other.offset as usize;
-            Some(home(hash64(seed, &arena[start..start + usize::from(other.len)]), len))
-        });
-        slots[usize::from(id)] = Slot {
-            offset: u32::from(*free),
-            len: 0,
-            refs: 0,
-        };
-        *free = id;
-        let start = slot.offset as usize - HEADER;
-        let size = HEADER + usize::from(slot.len);
-        self.live -= size;
-        if start + size == self.tail {
-            self.tail = start;
+    fn remove(&mut self, text: Text) {
+        let bucket = self.bucket(self.bytes(text));
+        let next = self.next(text);
+        let mut before = self.buckets[bucket];
+        if before == text {
+            self.buckets[bucket] = next;
         } else {
-            self.write_header(start, HOLE, slot.len);
-        }
-    }
-
-    /// Place of `text` in the table of `pool`, or the empty place where it would go.
-    fn probe(&self, pool: Pool, text: &str) -> usize {
-        let table = &self.pools[pool as usize].table;
-        let mut at = home(hash64(self.seed, text.as_bytes()), table.len());
-        // Ends: a quarter of the table is always empty.
-        while table[at] != NONE && self.bytes(pool, table[at]) != text.as_bytes() {
-            at = (at + 1) % table.len();
-        }
-        at
-    }
-
-    fn bytes(&self, pool: Pool, id: u16) -> &[u8] {
-        match self.pools[pool as usize].slots.get(usize::from(id)) {
-            Some(slot) if slot.refs > 0 => {
-                let start = slot.offset as usize;
-                &self.arena[start..start + usize::from(slot.len)]
+            // A text with references is in its chain.
+            while before != Text::NONE && self.next(before) != text {
+                before = self.next(before);
             }
-            _ => &[],
-        }
-    }
-
-    /// Writes a block at the tail, compacting first if that helps. Returns the offset of the text.
-    fn append(&mut self, pool: Pool, id: u16, text: &str) -> Result<usize, NoRoom> {
-        let size = HEADER + text.len();
-        if self.tail + size > self.arena.len() {
-            if self.tail - self.live < (self.arena.len() / COMPACT_PARTS).max(1) {
-                return Err(NoRoom);
+            if before != Text::NONE {
+                self.put_next(before, next);
             }
-            self.compact();
         }
-        let end = self.tail + size;
-        if end > self.arena.len() || u32::try_from(end).is_err() {
-            return Err(NoRoom);
+        let len = self.len(text);
+        self.live -= HEADER + len;
+        self.put_word(text, len as u32);
+        if text.at() + HEADER + len == self.tail {
+            self.tail = text.at();
         }
-        let offset = self.tail + HEADER;
-        self.write_header(self.tail, pool as u8, id);
-        self.arena[offset..end].copy_from_slice(text.as_bytes());
-        self.tail = end;
-        self.live += size;
-        Ok(offset)
     }
 
-    fn compact(&mut self) {
+    /// Compaction, first: works out where every text goes.
+    pub(super) fn plan(&mut self) {
         let (mut from, mut to) = (0, 0);
         while from < self.tail {
-            let word = u16::from_le_bytes([self.arena[from + 1], self.arena[from + 2]]);
-            let pool = usize::from(self.arena[from]);
-            let Some(ids) = self.pools.get_mut(pool) else {
-                from += HEADER + usize::from(word);
-                continue;
-            };
-            let slot = &mut ids.slots[usize::from(word)];
-            let size = HEADER + usize::from(slot.len);
-            slot.offset = (to + HEADER) as u32;
-            self.arena.copy_within(from..from + size, to);
+            let text = Text::new(from);
+            let size = HEADER + self.len(text);
+            if self.word(text) >= REFERENCE {
+                // The chains are made anew.
+                self.put_next(text, Text::new(to));
+                to += size;
+            }
             from += size;
-            to += size;
+        }
+    }
+
+    /// Compaction, second: where `text` goes.
+    pub(super) fn moved(&self, text: Text) -> Text {
+        if text == Text::NONE { text } else { self.next(text) }
+    }
+
+    /// Compaction, third: moves the texts.
+    pub(super) fn slide(&mut self) {
+        self.buckets.fill(Text::NONE);
+        let (mut from, mut to) = (0, 0);
+        while from < self.tail {
+            let text = Text::new(from);
+            let size = HEADER + self.len(text);
+            if self.word(text) >= REFERENCE {
+                self.arena.copy_within(from..from + size, to);
+                self.link(Text::new(to));
+                to += size;
+            }
+            from += size;
         }
         self.tail = to;
     }
 
-    fn write_header(&mut self, at: usize, tag: u8, word: u16) {
-        let [low, high] = word.to_le_bytes();
-        self.arena[at..at + HEADER].copy_from_slice(&[tag, low, high]);
+    fn bucket(&self, text: &[u8]) -> usize {
+        home(hash64(self.seed, text), self.buckets.len())
+    }
+
+    fn link(&mut self, text: Text) {
+        let bucket = self.bucket(self.bytes(text));
+        self.put_next(text, self.buckets[bucket]);
+        self.buckets[bucket] = text;
+    }
+
+    fn header(&self, text: Text) -> [u8; HEADER] {
+        let at = text.at();
+        let header = self.arena.get(at..at + HEADER);
+        // Places come from here and lie before the tail; what does not has no text and no references.
+        header.and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; HEADER])
+    }
+
+    fn word(&self, text: Text) -> u32 {
+        let [a, b, c, d, ..] = self.header(text);
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    fn put_word(&mut self, text: Text, word: u32) {
+        self.arena[text.at()..][..4].copy_from_slice(&word.to_le_bytes());
+    }
+
+    fn next(&self, text: Text) -> Text {
+        let [.., a, b, c] = self.header(text);
+        Text([a, b, c])
+    }
+
+    fn put_next(&mut self, text: Text, next: Text) {
+        self.arena[text.at() + 4..][..3].copy_from_slice(&next.0);
+    }
+
+    fn len(&self, text: Text) -> usize {
+        (self.word(text) & (REFERENCE - 1)) as usize
+    }
+
+    fn bytes(&self, text: Text) -> &[u8] {
+        if text == Text::NONE {
+            return &[];
+        }
+        let at = text.at() + HEADER;
+        self.arena.get(at..at + self.len(text)).unwrap_or_default()
     }
 }
 
@@ -301,59 +312,77 @@ mod tests {
     use alloc::vec::Vec;
 
     #[test]
-    fn equal_texts_share_an_id_within_a_pool_only() {
-        let mut interner = Interner::new(4, 4, 1, 100, 0);
-        let a = interner.intern(Pool::Names, "up").unwrap();
-        assert_eq!(interner.intern(Pool::Names, "up"), Ok(a));
+    fn equal_texts_share_a_place() {
+        let mut interner = Interner::new(100, 4, 0);
+        let a = interner.intern("up").unwrap();
+        assert_eq!(interner.intern("up"), Ok(a));
         assert_eq!(interner.used(), HEADER + 2);
-        interner.intern(Pool::Bodies, "up").unwrap();
-        assert_eq!(interner.used(), 2 * (HEADER + 2));
-        interner.release(Pool::Names, a);
-        assert_eq!(interner.text(Pool::Names, a), "up");
-        interner.release(Pool::Names, a);
-        assert_eq!(interner.find(Pool::Names, "up"), None);
-        assert!(interner.find(Pool::Bodies, "up").is_some());
+        interner.intern("down").unwrap();
+        assert_eq!((interner.growth("up"), interner.growth("left")), (0, HEADER + 4));
+        interner.release(a);
+        assert_eq!(interner.text(a), "up");
+        interner.release(a);
+        assert_eq!(interner.find("up"), None);
+        assert!(interner.find("down").is_some());
+        assert_eq!(interner.used(), HEADER + 4);
     }
 
     #[test]
     fn a_failed_intern_changes_nothing() {
-        let mut interner = Interner::new(2, 1, 1, 20, 0);
-        interner.intern(Pool::Names, "abcdefgh").unwrap();
-        assert_eq!(interner.intern(Pool::Names, "0123456789"), Err(NoRoom));
-        assert_eq!(interner.used(), 11);
-        assert_eq!(interner.find(Pool::Names, "0123456789"), None);
-        interner.intern(Pool::Names, "b").unwrap();
-        assert_eq!(interner.intern(Pool::Names, "c"), Err(NoRoom), "no id left");
+        let mut interner = Interner::new(24, 1, 0);
+        interner.intern("abcdefgh").unwrap();
+        assert_eq!(interner.intern("012"), Err(NoRoom));
+        assert_eq!(interner.used(), 15);
+        assert_eq!(interner.find("012"), None);
+        interner.intern("").unwrap();
+    }
+
+    #[test]
+    fn a_text_that_too_many_refer_to_stays() {
+        let mut interner = Interner::new(24, 1, 0);
+        let a = interner.intern("a").unwrap();
+        for _ in 0..MANY + 5 {
+            assert_eq!(interner.intern("a"), Ok(a));
+        }
+        for _ in 0..2 * MANY {
+            interner.release(a);
+        }
+        assert_eq!((interner.text(a), interner.used()), ("a", HEADER + 1));
     }
 
     #[test]
     fn agrees_with_a_list_of_texts_through_compactions() {
         let mut random = fastrand::Rng::with_seed(1);
-        let mut interner = Interner::new(40, 40, 3, 1_600, 99);
-        let mut model: Vec<(Pool, u16, String)> = Vec::new();
+        let mut interner = Interner::new(1_600, 20, 99);
+        let mut model: Vec<(Text, String)> = Vec::new();
         let (mut compactions, mut refused) = (0, 0);
         for _ in 0..20_000 {
             if random.bool() || model.is_empty() {
-                let pool = [Pool::Names, Pool::Bodies, Pool::Targets][random.usize(0..3)];
                 let text = format!("{:x}", random.u32(0..60)).repeat(random.usize(0..40));
-                let before = interner.tail;
-                match interner.intern(pool, &text) {
-                    Ok(id) => model.push((pool, id, text)),
+                if interner.wants_compaction(interner.growth(&text)) {
+                    interner.plan();
+                    for (place, _) in &mut model {
+                        *place = interner.moved(*place);
+                    }
+                    interner.slide();
+                    compactions += 1;
+                }
+                match interner.intern(&text) {
+                    Ok(place) => model.push((place, text)),
                     Err(NoRoom) => refused += 1,
                 }
-                compactions += usize::from(interner.tail < before);
             } else {
-                let (pool, id, _) = model.swap_remove(random.usize(0..model.len()));
-                interner.release(pool, id);
+                let (place, _) = model.swap_remove(random.usize(0..model.len()));
+                interner.release(place);
             }
-            for (pool, id, text) in &model {
-                assert_eq!(interner.text(*pool, *id), text);
-                assert_eq!(interner.find(*pool, text), Some(*id));
+            for (place, text) in &model {
+                assert_eq!(interner.text(*place), text);
+                assert_eq!(interner.find(text), Some(*place));
             }
         }
         assert!(compactions > 100 && refused > 100, "{compactions} {refused}");
-        for (pool, id, _) in model {
-            interner.release(pool, id);
+        for (place, _) in model {
+            interner.release(place);
         }
         assert_eq!(interner.used(), 0);
     }

@@ -180,7 +180,7 @@ fn errors_name_the_limit_and_the_key() {
         error.to_string(),
         "names and labels need more than 30 bytes (grows with tidegate.memory.max_series)"
     );
-    assert_eq!(catalogue.text_bytes_used(), 7, "a failed definition leaves nothing");
+    assert_eq!(catalogue.text_bytes_used(), 15, "a failed definition leaves nothing");
     let error = define(&mut catalogue, T0, "a", &"b".repeat(16_385)).unwrap_err();
     assert_eq!(
         error.to_string(),
