@@ -102,7 +102,11 @@ const LOST: [Lost; 5] = [
         (c.dropped.clock_unknown + c.dropped.backward, c.dropped.clock_span)
     }),
     (Reason::TooBig, |c| (c.dropped.too_large, c.dropped.too_large_span)),
-    (Reason::Damaged, |c| (c.dropped.damaged_histograms, Span::default())),
+    (Reason::Damaged, |c| {
+        // Names are unknown where the definition on flash cannot be read again.
+        let samples = c.dropped.damaged_histograms + c.dropped.unknown_series;
+        (samples, Span::default())
+    }),
 ];
 
 /// What sessions work on, borrowed field by field so that the targets stay readable.

@@ -250,7 +250,7 @@ pub enum Next {
 
 /// Frames in rising order with the names of their series: what a sender drains.
 ///
-/// Implemented by the ring for each remote. After [`Next::Frame`], [`FrameSource::catalogue`] names the
+/// Implemented by the ring for each remote. After [`Next::Frame`], [`FrameSource::names`] names the
 /// series of that frame and of all frames read since the last [`Next::Boundary`].
 pub trait FrameSource {
     /// What can go wrong in the medium; losses inside the ring are counted there and are not errors.
@@ -266,5 +266,5 @@ pub trait FrameSource {
     fn seek(&mut self, at: FrameNo);
 
     /// Names of the series and labels of the targets of the frames read since the last boundary.
-    fn catalogue(&self) -> &crate::catalogue::Catalogue;
+    fn names(&mut self) -> crate::catalogue::Names<'_>;
 }

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::fmt::Write;
 
 use tidegate::agent::{Agent, Parts, Stored};
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::exposition::Histograms;
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
@@ -392,8 +392,8 @@ impl FrameSource for Frames {
         self.at = at.0;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(&self.catalogue)
     }
 }
 

@@ -4,7 +4,7 @@
 //! describe them. Every row is played against a real sender with a backlog of two scrapes: the verdict, the wait before the
 //! next attempt, whether the samples are still held, and what was counted as lost.
 
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::metadata::Metadata;
@@ -57,8 +57,8 @@ impl FrameSource for Two {
         self.position = at.0;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(&self.catalogue)
     }
 }
 

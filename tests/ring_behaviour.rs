@@ -574,7 +574,7 @@ fn the_reader_says_boundary_before_names_change() {
             // What was gathered is named only now.
             for (series, names) in held.drain(..) {
                 for (series, name) in series.iter().zip(&names) {
-                    assert_eq!(&ring_support::name(source.catalogue(), *series), name);
+                    assert_eq!(&ring_support::name(source.names(), *series), name);
                 }
             }
             boundaries += 1;

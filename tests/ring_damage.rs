@@ -127,3 +127,50 @@ fn one_damaged_block_costs_at_most_one_span_and_a_damaged_dictionary_its_segment
     let frame = sizes.iter().map(|&(_, size)| size).max().expect("frames");
     assert!(worst <= SYNC_SPAN_BYTES + frame, "{worst}");
 }
+
+/// Series of the next frame that have a name, by what a fresh look at flash says; and whether its target has labels.
+fn named(ring: &mut Ring<Ram>, catalogue: &Catalogue, frame: &Frame) -> (usize, bool) {
+    let mut source = ring.source(0, catalogue);
+    let mut names = source.names();
+    let mut count = 0;
+    for (place, sample) in frame.samples.iter().enumerate() {
+        if let Some(found) = names.definition(sample.series, frame.target) {
+            assert_eq!(found.text.name, format!("metric_{place}"));
+            assert_eq!((found.kind, found.target), (MetricType::Gauge, frame.target));
+            assert_eq!(found.target_body, "job=\"a\"");
+            count += 1;
+        }
+    }
+    (count, names.target_body(frame.target) == Some("job=\"a\""))
+}
+
+#[test]
+fn a_definition_that_cannot_be_read_again_is_missing_and_not_made_up() {
+    let sound = filled();
+    let (mut all, mut some, mut none) = (0, 0, 0);
+    // Each block of the oldest segment in turn, once the reader has gone through the definitions.
+    for block in 64..128 {
+        let mut catalogue = catalogue();
+        let (mut ring, _) = Ring::mount(sound.clone(), settings(), boot(2, 0), &mut catalogue).expect("a ring");
+        let mut frame = Frame::with_capacity(SERIES);
+        let mut source = ring.source(0, &catalogue);
+        source.seek(FrameNo(0));
+        while source.next(&mut frame).expect("memory can be read") != Next::Frame {}
+        ring.storage_mut().damage(|image| image[block * 4096 + 40] ^= 1);
+        match named(&mut ring, &catalogue, &frame) {
+            (SERIES, true) => all += 1,
+            (0, _) => none += 1,
+            _ => some += 1,
+        }
+        // Nothing is kept of a failure.
+        ring.storage_mut().damage(|image| image[block * 4096 + 40] ^= 1);
+        assert_eq!(named(&mut ring, &catalogue, &frame), (SERIES, true));
+    }
+    assert!(all > 55 && none + some > 0, "{all} {some} {none}");
+}
+
+#[test]
+fn a_mount_reads_one_block_of_each_slot_and_the_newest_segment_once() {
+    let (_, report) = Ring::mount(filled(), settings(), boot(2, 0), &mut catalogue()).expect("a ring");
+    assert_eq!(report.blocks_read, 3 + 64);
+}

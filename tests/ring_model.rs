@@ -144,7 +144,7 @@ impl Model {
             let expected = self.frames.range(at..).next().map(|(_, told)| told);
             match source.next(&mut frame).expect("the ring counts, it does not fail") {
                 Next::Frame => {
-                    let read = tell(&frame, source.catalogue());
+                    let read = tell(&frame, source.names());
                     assert_eq!(Some(&read), expected, "seed {} remote {remote}", self.seed);
                     at = read.number + 1;
                     wanted -= 1;

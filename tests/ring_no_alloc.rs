@@ -90,6 +90,7 @@ fn append_commit_rotate_read_and_acknowledge_do_not_allocate() {
     let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
     let mut allocated = 0;
     let mut read = 0;
+    let (mut named, mut asked) = (0_u64, 0_u64);
     for i in 0..1_500u64 {
         world.scrape(ring.next_frame());
         let before = ALLOCATIONS.get();
@@ -102,7 +103,15 @@ fn append_commit_rotate_read_and_acknowledge_do_not_allocate() {
             let mut source = ring.source(0, &world.catalogue);
             loop {
                 match source.next(&mut frame).expect("memory gives everything") {
-                    Next::Frame => read += 1,
+                    Next::Frame => {
+                        read += 1;
+                        let mut names = source.names();
+                        let all = frame.samples.iter().map(|sample| sample.series);
+                        for series in all.chain(frame.stale.iter().copied()) {
+                            named += u64::from(names.definition(series, frame.target).is_some());
+                            asked += 1;
+                        }
+                    }
                     Next::Boundary => {}
                     Next::End => break,
                 }
@@ -114,6 +123,7 @@ fn append_commit_rotate_read_and_acknowledge_do_not_allocate() {
         allocated += ALLOCATIONS.get() - before;
     }
     assert_eq!(allocated, 0);
+    assert!(asked > 1_000 && named == asked, "{named} of {asked} series had a name");
     let lost = ring.counters().loss(Reason::Lapped).frames;
     assert!(
         read + lost >= 1_480 && ring.counters().segments_opened > 4,

@@ -2,7 +2,7 @@
 
 use super::proto::Reader;
 use super::response::Protocol;
-use crate::catalogue::{Catalogue, SeriesText};
+use crate::catalogue::{Catalogue, Names, SeriesText};
 use crate::frame::{ExplicitTime, Frame, FrameNo, FrameSource, Next, Notes, ScrapeCounts};
 use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use alloc::format;
@@ -153,8 +153,8 @@ impl FrameSource for Frames {
         self.position = at.0;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(&self.catalogue)
     }
 }
 

@@ -38,7 +38,7 @@ struct Known {
 }
 
 /// The table.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Boots {
     known: heapless::Deque<Known, MAX_BOOTS>,
     /// The boot that runs.
@@ -158,7 +158,7 @@ pub(crate) enum Anchor {
 }
 
 /// Boots, one after the other, that ended without knowing the time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Chain {
     /// The boot it begins with.
     target: Option<u32>,

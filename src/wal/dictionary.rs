@@ -188,11 +188,39 @@ impl<'a, 't> Entries<'a, 't> {
         }
     }
 
+    /// Goes on behind an entry whose text, of `len` bytes, is still in `text`.
+    pub(crate) fn resume(entries: &'a [u8], text: &'t mut [u8], len: usize) -> Self {
+        Self {
+            cursor: Cursor::new(entries),
+            text,
+            len,
+        }
+    }
+
+    /// Bytes not read yet.
+    pub(crate) fn left(&self) -> usize {
+        self.cursor.rest().len()
+    }
+
+    /// Bytes of the text of the entry read last.
+    pub(crate) const fn text_len(&self) -> usize {
+        self.len
+    }
+
     /// The next entry.
     ///
     /// # Errors
     /// [`RecordFault`].
     pub fn next_entry(&mut self) -> Result<(SeriesText<'_>, MetricType), RecordFault> {
+        let kind = self.advance()?;
+        Ok((split(&self.text[..self.len])?, kind))
+    }
+
+    /// Puts the text of the next entry into the buffer; gives its type.
+    ///
+    /// # Errors
+    /// [`RecordFault`].
+    pub(crate) fn advance(&mut self) -> Result<MetricType, RecordFault> {
         let kind = MetricType::from_byte(self.cursor.u8()?);
         let prefix = usize::from(self.cursor.u8()?);
         let suffix = usize::from(self.cursor.u8()?);
@@ -208,19 +236,7 @@ impl<'a, 't> Entries<'a, 't> {
         self.text.copy_within(self.len - suffix..self.len, len - suffix);
         self.text[prefix..len - suffix].copy_from_slice(middle);
         self.len = len;
-        let text = &self.text[..len];
-        let split = text
-            .iter()
-            .position(|&b| b == SEPARATOR)
-            .ok_or(RecordFault::Malformed)?;
-        let utf8 = |bytes| core::str::from_utf8(bytes).map_err(|_| RecordFault::Malformed);
-        Ok((
-            SeriesText {
-                name: utf8(&text[..split])?,
-                body: utf8(&text[split + 1..])?,
-            },
-            kind,
-        ))
+        Ok(kind)
     }
 
     /// Whether every byte has been read.
@@ -230,39 +246,23 @@ impl<'a, 't> Entries<'a, 't> {
     }
 }
 
-/// What a DICT record would do to a catalogue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Effect {
-    /// An index would get a new meaning.
-    pub redefines: bool,
-}
-
-/// Checks a whole DICT record against `catalogue` without changing it.
+/// Name and labels from the text of an entry.
 ///
 /// # Errors
-/// [`RecordFault`].
-pub fn check(
-    head: &DictHead<'_>,
-    entries: &[u8],
-    text: &mut [u8],
-    catalogue: &Catalogue,
-) -> Result<Effect, RecordFault> {
-    let mut entries = Entries::new(entries, text);
-    let mut redefines = false;
-    for index in head.first..head.first + head.count {
-        let (text, _) = entries.next_entry()?;
-        let series = SeriesRef(index);
-        redefines |= catalogue
-            .text(series)
-            .is_some_and(|old| old != text || catalogue.target_of(series) != Some(head.target));
-    }
-    if !entries.is_done() {
-        return Err(RecordFault::Malformed);
-    }
-    Ok(Effect { redefines })
+/// [`RecordFault::Malformed`].
+pub(crate) fn split(text: &[u8]) -> Result<SeriesText<'_>, RecordFault> {
+    let split = text
+        .iter()
+        .position(|&b| b == SEPARATOR)
+        .ok_or(RecordFault::Malformed)?;
+    let utf8 = |bytes| core::str::from_utf8(bytes).map_err(|_| RecordFault::Malformed);
+    Ok(SeriesText {
+        name: utf8(&text[..split])?,
+        body: utf8(&text[split + 1..])?,
+    })
 }
 
-/// Checks that a DICT record parses.
+/// Checks that a whole DICT record parses.
 ///
 /// # Errors
 /// [`RecordFault`].
@@ -278,7 +278,7 @@ pub fn verify(head: &DictHead<'_>, entries: &[u8], text: &mut [u8]) -> Result<()
     }
 }
 
-/// Defines the series of a DICT record that [`check`] accepted.
+/// Defines the series of a DICT record that [`verify`] accepted.
 ///
 /// # Errors
 /// [`RecordFault::TooLarge`] when the catalogue is full: some entries may have been defined.
@@ -375,23 +375,11 @@ mod tests {
         let mut catalogue = Catalogue::new(100, 4096, 4);
         let (mut scratch, mut text) = (vec![0; 1000], vec![0; MAX_TEXT]);
         let raw = head.entries(None, &mut scratch).unwrap();
-        assert_eq!(
-            check(&head, raw, &mut text, &catalogue),
-            Ok(Effect { redefines: false })
-        );
+        assert_eq!(verify(&head, raw, &mut text), Ok(()));
         apply(&head, raw, &mut text, &mut catalogue).unwrap();
         assert_eq!(catalogue.text(SeriesRef(13)).unwrap().name, "up");
         assert_eq!(catalogue.target_of(SeriesRef(13)), Some(TargetRef(2)));
-        assert_eq!(
-            check(&head, raw, &mut text, &catalogue),
-            Ok(Effect { redefines: false })
-        );
-        let moved = DictHead { first: 11, ..head };
-        assert_eq!(
-            check(&moved, raw, &mut text, &catalogue),
-            Ok(Effect { redefines: true })
-        );
         let long = DictHead { count: 4, ..head };
-        assert_eq!(check(&long, raw, &mut text, &catalogue), Err(RecordFault::Malformed));
+        assert_eq!(verify(&long, raw, &mut text), Err(RecordFault::Malformed));
     }
 }

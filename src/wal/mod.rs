@@ -26,8 +26,8 @@
 //! # Limits and memory
 //!
 //! [`format::Geometry`] has the limits. Everything is allocated by [`Ring::mount`]: [`Ring::ram_bytes`] adds it up. Per
-//! series the writer takes 21 bytes (codec state 19, layout 2) and a bit, each reader 21 and its own catalogue (about 42 and
-//! the text); each side 3.6 KB of codec tables with TC1. Each reader also takes one block and 12 bytes per block of a slot.
+//! series the writer takes 21 bytes (codec state 19, layout 2) and a bit, each reader 24 and a bit (another 3 for the place of
+//! the definition, which is read again from flash when it is asked for); each side 3.6 KB of codec tables with TC1. Each reader also takes one block and 12 bytes per block of a slot.
 //!
 //! # When things go wrong
 //!
@@ -43,8 +43,10 @@ mod commit;
 mod config;
 mod control;
 pub mod counters;
+mod definitions;
 pub mod dictionary;
 mod erase;
+mod feed;
 pub mod format;
 mod frame_coding;
 #[cfg(test)]
@@ -87,16 +89,16 @@ pub use mount::check_config;
 pub use reader::RingSource;
 pub use record::ClockSource;
 
-use crate::catalogue::Catalogue;
 use crate::catalogue::bits::Bits;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::FrameNo;
-use crate::limits::{MAX_REMOTES, MAX_TARGETS};
+use crate::limits::{MAX_REMOTES, MAX_SERIES_TEXT_BYTES};
 use crate::value::codec::{Codec, SeriesState};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use boots::Boots;
 use commit::{Head, Round};
+use definitions::Places;
 use dictionary::Compress;
 use erase::Erases;
 use format::Geometry;
@@ -142,6 +144,8 @@ struct Scratch {
 struct Spare {
     index: Index,
     stream: Stream,
+    /// Labels of a target that a reader was asked for.
+    target: Box<[u8]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -538,7 +542,7 @@ impl<S: Storage> Ring<S> {
         let block = geometry.block_bytes as usize;
         let index = geometry.blocks_per_slot as usize * size_of::<segment::Entry>();
         let coder = Codec::ram_bytes(config.codec) + config.max_series * (size_of::<SeriesState>() + 2);
-        let reader = coder + block + index + Catalogue::ram_bytes(config.max_series, reader_text(config), MAX_TARGETS);
+        let reader = coder + block + index + Places::ram_bytes(config.max_series, geometry);
         let scratch = mount::record_bytes(config, geometry) + 2 * mount::raw_bytes(config) + dictionary::MAX_TEXT;
         coder
             + Bits::ram_bytes(config.max_series)
@@ -546,6 +550,7 @@ impl<S: Storage> Ring<S> {
             + (config.staging_blocks + mount::control_blocks(config, geometry)) * (block + size_of::<staging::Staged>())
             + block
             + index
+            + MAX_SERIES_TEXT_BYTES
             + scratch
             + geometry.slots as usize * size_of::<slots::Slot>()
             + Erases::ram_bytes(geometry)
@@ -556,9 +561,4 @@ impl<S: Storage> Ring<S> {
 /// that would have told them apart is lost with the frames.
 const fn without_left_out(numbers: u64) -> u64 {
     numbers % FRAME_NO_SKIP
-}
-
-/// Text bytes of a reader's catalogue: within a segment it may hold texts the writer has long freed.
-const fn reader_text(config: &RingConfig) -> usize {
-    config.text_bytes + config.text_bytes / 2
 }

@@ -1,6 +1,7 @@
 //! Finding head, tail and state again after anything.
 //!
-//! Mount reads one block of every slot (up to three where the first is damaged) and the head slot twice. It writes
+//! Mount reads one block of every slot (up to three where the first is damaged) and the head slot once, its valid blocks again only
+//! where they do not lie in the order of the stream: after write errors and torn beginnings. It writes
 //! nothing, and never fails for content: at worst it starts an empty ring with everything counted as damaged. It
 //! refuses a medium that was not formatted, has another shape or needs what this version does not know.
 
@@ -10,6 +11,7 @@ use super::config::{Boot, MountError, MountReport, RingConfig};
 use super::counters::{Counters, Loss, Reason};
 use super::dictionary::{self, DictHead};
 use super::erase::Erases;
+use super::feed::Feed;
 use super::format::{Geometry, KNOWN_INCOMPAT, MAJOR, MINOR, Medium, flag, payload};
 use super::frame_coding::{Encoder, Tally, max_frame_bytes};
 use super::identity::{Identity, identify};
@@ -60,6 +62,7 @@ pub(crate) fn control_blocks(config: &RingConfig, geometry: &Geometry) -> usize 
 }
 
 /// What the head segment said.
+#[derive(Default)]
 struct HeadScan {
     next: FrameNo,
     frames: u64,
@@ -73,6 +76,14 @@ struct HeadScan {
     pace: Pace,
     /// Losses in a crash are counted for ends of the ring before this frame.
     crash_to: FrameNo,
+}
+
+/// State that a walk through the head segment changes, as it was before.
+struct Noted {
+    boots: Boots,
+    losses: [Loss; Loss::REASONS],
+    missing_to: FrameNo,
+    sent: heapless::Vec<Option<super::SentUntil>, { crate::limits::MAX_REMOTES }>,
 }
 
 /// How fast a boot scraped.
@@ -211,6 +222,7 @@ impl<S: Storage> Ring<S> {
             spare: Spare {
                 index: Index::new(&geometry),
                 stream: Stream::new(&geometry),
+                target: vec![0; crate::limits::MAX_SERIES_TEXT_BYTES].into_boxed_slice(),
             },
             readers,
             remotes,
@@ -403,8 +415,9 @@ impl<S: Storage> Ring<S> {
     fn scan_head(&mut self, newest: Option<&SegmentHeader>, catalogue: &mut Catalogue, report: &mut MountReport) {
         let slot = self.slots.slot_of(self.slots.last_seq);
         let info = self.slots.get(slot);
+        let before = self.noted();
+        let read = self.read_head(slot, newest.is_some(), catalogue);
         let spare = &mut self.spare;
-        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
         let usable = info.state == State::Segment && spare.index.seq == info.seq as u32;
         let last = spare.index.entries.last().copied();
         report.damaged_blocks = spare.index.damaged;
@@ -430,7 +443,13 @@ impl<S: Storage> Ring<S> {
         }
         spare.stream.rewind();
         self.epoch = epoch.wrapping_add(1);
-        let scan = self.walk_head(catalogue, newest.is_some());
+        let scan = match read {
+            Some(scan) if usable => scan,
+            _ => {
+                self.take_back(before, catalogue);
+                self.walk_head(catalogue, newest.is_some())
+            }
+        };
         self.next = self.next.max(scan.next);
         self.flash_frames += scan.frames;
         self.flash_samples += scan.samples;
@@ -517,19 +536,54 @@ impl<S: Storage> Ring<S> {
         }
     }
 
+    /// What [`Ring::note_record`] changes beside the scan and the catalogue.
+    fn noted(&self) -> Noted {
+        Noted {
+            boots: self.boots.clone(),
+            losses: self.counters.losses,
+            missing_to: self.missing_to,
+            sent: self.remotes.iter().map(|remote| remote.sent).collect(),
+        }
+    }
+
+    /// As if no record had been noted.
+    fn take_back(&mut self, before: Noted, catalogue: &mut Catalogue) {
+        catalogue.clear();
+        self.boots = before.boots;
+        self.counters.losses = before.losses;
+        self.missing_to = before.missing_to;
+        for (remote, sent) in self.remotes.iter_mut().zip(before.sent) {
+            remote.sent = sent;
+        }
+    }
+
+    /// Indexes the slot, and notes the records of its segment while it is at it. `None`: they were not in order, or not wanted; what
+    /// was noted does not hold.
+    fn read_head(&mut self, slot: u32, readable: bool, catalogue: &mut Catalogue) -> Option<HeadScan> {
+        let geometry = self.flash.geometry;
+        let (mut scan, mut tally, mut feed) = (HeadScan::default(), Tally::default(), Feed::new());
+        self.spare.index.begin(&geometry, slot);
+        for block in geometry.first_block()..geometry.blocks_per_slot {
+            let spare = &mut self.spare;
+            let Some(header) = spare.index.look(&mut self.flash, block, &mut spare.stream.block) else {
+                continue;
+            };
+            if !readable || scan.unknown || !feed.is_in_order() {
+                continue;
+            }
+            feed.begin(&header, &spare.index.entries);
+            while let Some(item) = feed.next(payload(&self.spare.stream.block, &header), &mut self.scratch.record) {
+                if !self.note_item(item, &mut scan, &mut tally, catalogue) {
+                    break;
+                }
+            }
+        }
+        self.spare.index.settle();
+        (readable && feed.is_in_order()).then_some(scan)
+    }
+
     fn walk_head(&mut self, catalogue: &mut Catalogue, readable: bool) -> HeadScan {
-        let mut scan = HeadScan {
-            next: FrameNo(0),
-            frames: 0,
-            samples: 0,
-            dictionary: DictionaryCheck::default(),
-            config_crc: None,
-            acks: heapless::Vec::new(),
-            unknown: false,
-            pace: Pace::default(),
-            crash_to: FrameNo(0),
-        };
-        let mut tally = Tally::default();
+        let (mut scan, mut tally) = (HeadScan::default(), Tally::default());
         if !readable {
             return scan;
         }
@@ -540,27 +594,29 @@ impl<S: Storage> Ring<S> {
                     .stream
                     .next(&mut self.flash, &spare.index, &mut self.scratch.record)
             };
-            match item {
-                Item::Restart { flags, dictionary } => {
-                    if scan.dictionary.restart(flags, dictionary) == Dictionary::Anew {
-                        catalogue.clear();
-                    }
-                    tally.forget();
-                }
-                Item::Record { kind, len } => {
-                    if !self.note_record(kind, len, &mut scan, &mut tally, catalogue) {
-                        scan.unknown = true;
-                        break;
-                    }
-                }
-                Item::TooLarge { kind } => {
-                    scan.dictionary.broken |= matches!(kind, kind::DICT | kind::TARGET);
-                    tally.forget();
-                }
-                Item::End => break,
+            if !self.note_item(item, &mut scan, &mut tally, catalogue) {
+                return scan;
             }
         }
-        scan
+    }
+
+    /// False: nothing more is to be read.
+    fn note_item(&mut self, item: Item, scan: &mut HeadScan, tally: &mut Tally, catalogue: &mut Catalogue) -> bool {
+        match item {
+            Item::Restart { flags, dictionary } => {
+                if scan.dictionary.restart(flags, dictionary) == Dictionary::Anew {
+                    catalogue.clear();
+                }
+                tally.forget();
+            }
+            Item::Record { kind, len } => scan.unknown |= !self.note_record(kind, len, scan, tally, catalogue),
+            Item::TooLarge { kind } => {
+                scan.dictionary.broken |= matches!(kind, kind::DICT | kind::TARGET);
+                tally.forget();
+            }
+            Item::End => return false,
+        }
+        !scan.unknown
     }
 
     /// False: a record that must be known and is not.
@@ -691,7 +747,7 @@ pub(crate) fn define_from(
     }
     let head = DictHead::parse(bytes)?;
     let entries = head.entries(compress, raw)?;
-    dictionary::check(&head, entries, text, catalogue)?;
+    dictionary::verify(&head, entries, text)?;
     dictionary::apply(&head, entries, text, catalogue)
 }
 

@@ -8,28 +8,27 @@
 //!
 //! - Frames come in rising number, none twice.
 //! - Between two boundaries a series reference means one series: in staging the writer's catalogue names it, on flash the
-//!   reader's own.
+//!   segment's own definitions, read again when they are asked for ([`Places`]).
 //! - What is skipped because it is damaged is counted once, whichever reader comes first.
 //!
 //! # Limits and memory
 //!
-//! Per reader one block, 12 bytes per block of a slot, a codec, 21 bytes per series and a catalogue. Entering a segment
+//! Per reader one block, 12 bytes per block of a slot, a codec, 24 bytes per series and a bit. Entering a segment
 //! reads it twice (checksums and chunk starts), going through it once more.
 
 use super::config::RingConfig;
-use super::dictionary::{self, DictHead};
+use super::definitions::{Places, View};
 use super::format::Geometry;
 use super::frame_coding::{Decoder, boot_key};
 use super::held::Given;
-use super::mount::define;
-use super::record::{self, Clock, RecordFault, Start, Target, kind};
+use super::record::{self, Clock, RecordFault, Start, kind};
 use super::segment::{Dictionary, DictionaryCheck, Index, Item, Place, Stream};
 use super::slots::State;
 use super::storage::{Storage, StorageFailure};
-use super::{Reason, Ring, Scratch, reader_text};
-use crate::catalogue::Catalogue;
+use super::{Reason, Ring};
+use crate::catalogue::{Catalogue, Definition, Definitions, Names, SeriesText};
 use crate::frame::{Frame, FrameNo, FrameSource, Next};
-use crate::limits::MAX_TARGETS;
+use crate::sample::{SeriesRef, TargetRef};
 use crate::value::codec::CodecId;
 use alloc::boxed::Box;
 
@@ -43,8 +42,8 @@ pub(crate) struct Reader {
     /// Writer's count of changes when flash was last searched for the beginning of a staged chunk.
     tried: Option<u64>,
     decoder: Decoder,
-    catalogue: Catalogue,
-    index: Index,
+    pub(crate) places: Places,
+    pub(crate) index: Index,
     stream: Stream,
     /// Segment that `index` is of.
     segment: Option<u64>,
@@ -80,7 +79,7 @@ impl Reader {
             expected: FrameNo(0),
             tried: None,
             decoder: Decoder::new(config.codec, config.max_series),
-            catalogue: Catalogue::new(config.max_series, reader_text(config), MAX_TARGETS),
+            places: Places::new(config.max_series, geometry),
             index: Index::new(geometry),
             stream: Stream::new(geometry),
             segment: None,
@@ -126,6 +125,7 @@ pub struct RingSource<'a, S: Storage> {
     ring: &'a mut Ring<S>,
     writer: &'a Catalogue,
     remote: usize,
+    view: View,
 }
 
 impl<S: Storage> core::fmt::Debug for RingSource<'_, S> {
@@ -145,6 +145,7 @@ impl<S: Storage> Ring<S> {
             ring: self,
             writer: catalogue,
             remote,
+            view: View::default(),
         }
     }
 }
@@ -175,11 +176,33 @@ impl<S: Storage> FrameSource for RingSource<'_, S> {
         }
     }
 
-    fn catalogue(&self) -> &Catalogue {
+    fn names(&mut self) -> Names<'_> {
         match self.ring.readers.get(self.remote) {
-            Some(Some(reader)) if !reader.in_staging => &reader.catalogue,
-            _ => self.writer,
+            Some(Some(reader)) if !reader.in_staging => Names::Stored(self),
+            _ => Names::Catalogue(self.writer),
         }
+    }
+}
+
+impl<S: Storage> Definitions for RingSource<'_, S> {
+    fn definition(&mut self, s: SeriesRef, t: TargetRef) -> Option<Definition<'_>> {
+        self.ring.definition(self.remote, s, t, &mut self.view)
+    }
+
+    fn text(&mut self, s: SeriesRef) -> Option<SeriesText<'_>> {
+        self.ring.stored_text(self.remote, s, &mut self.view)
+    }
+
+    fn target_body(&mut self, t: TargetRef) -> Option<&str> {
+        self.ring.stored_target(self.remote, t, &mut self.view)
+    }
+
+    fn find_created(&mut self, t: TargetRef, text: SeriesText<'_>, near: SeriesRef) -> Option<SeriesRef> {
+        self.ring.find_created(self.remote, t, text, near, &mut self.view)
+    }
+
+    fn generation(&self) -> u32 {
+        self.ring.definitions_generation(self.remote)
     }
 }
 
@@ -377,7 +400,7 @@ impl<S: Storage> Ring<S> {
                 }
                 Item::Record { kind, len } => {
                     if core::mem::take(&mut reader.anew) {
-                        reader.catalogue.clear();
+                        reader.places.clear();
                     }
                     self.take_record(reader, kind, len, frame, place)
                 }
@@ -430,13 +453,15 @@ impl<S: Storage> Ring<S> {
                 }
             }
             kind::TARGET | kind::DICT => {
-                if reader.delivered.is_some() && redefines(kind, len, &mut self.scratch, &reader.catalogue) {
+                if reader.delivered.is_some() && reader.places.redefines(kind, &self.scratch.record[..len]) {
                     reader.stream.go(place);
                     reader.boundary();
                     return Some(Found::Boundary);
                 }
                 reader.dictionary.record();
-                if define(kind, len, &mut self.scratch, &mut reader.catalogue).is_err() {
+                let at = reader.stream.record_place(&reader.index);
+                let defined = at.map(|at| reader.places.define(kind, len, at, &mut self.scratch));
+                if !matches!(defined, Some(Ok(()))) {
                     reader.dictionary.broken = true;
                     reader.decoder.forget();
                 }
@@ -475,6 +500,7 @@ impl<S: Storage> Ring<S> {
             reader.version = self.flash_version;
             let before = reader.index.entries.len();
             let key = reader.stream.key(&reader.index);
+            self.spare.stream.rewind();
             reader.index.extend(&mut self.flash, &mut self.spare.stream.block);
             if reader.index.entries.len() > before {
                 reader.stream.refresh(&reader.index, key);
@@ -501,7 +527,7 @@ impl<S: Storage> Ring<S> {
         reader.version = self.flash_version;
         reader.dictionary = DictionaryCheck::default();
         reader.anew = false;
-        reader.catalogue.clear();
+        reader.places.clear();
         reader.decoder.forget();
         reader.index.scan(&mut self.flash, slot, &mut reader.stream.block);
         reader.stream.rewind();
@@ -547,22 +573,4 @@ impl<S: Storage> Ring<S> {
         reader.stream.rewind();
         debug_assert!(self.slots.get(slot).state == State::Segment);
     }
-}
-
-/// Whether a TARGET or DICT record gives something in the catalogue a new meaning.
-fn redefines(kind: u8, len: usize, scratch: &mut Scratch, catalogue: &Catalogue) -> bool {
-    let bytes = &scratch.record[..len];
-    if kind == kind::TARGET {
-        return record::parse::<Target<'_>>(bytes).is_ok_and(|target| {
-            let old = catalogue.target_body(crate::sample::TargetRef(target.index));
-            !old.is_empty() && old != target.body
-        });
-    }
-    let Ok(head) = DictHead::parse(bytes) else {
-        return false;
-    };
-    let Ok(entries) = head.entries(scratch.compress.as_deref_mut(), &mut scratch.raw) else {
-        return false;
-    };
-    dictionary::check(&head, entries, &mut scratch.text, catalogue).is_ok_and(|effect| effect.redefines)
 }

@@ -8,7 +8,7 @@
 //! # Limits and cost
 //!
 //! An [`Index`] is 12 bytes per block of a slot, a [`Stream`] one block. A scan reads the whole slot once, the stream
-//! each block of the segment once more.
+//! each block of the segment once more; a [`super::feed::Feed`] reads while the scan goes on.
 
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, Fault, Geometry, Medium, block_seed, flag};
 use super::seeded::{self, Fault as Seeded};
@@ -88,6 +88,8 @@ pub(crate) struct Index {
     /// Newest acknowledgement, low half.
     pub(crate) ack: u32,
     scanned: u32,
+    /// Blocks like those `damaged`, behind `end` so far.
+    bad: u32,
 }
 
 impl Index {
@@ -101,11 +103,18 @@ impl Index {
             damaged: 0,
             ack: 0,
             scanned: 0,
+            bad: 0,
         }
     }
 
     /// Reads the whole slot.
     pub(crate) fn scan<S: Storage>(&mut self, flash: &mut Flash<S>, slot: u32, block: &mut [u8]) {
+        self.begin(&flash.geometry, slot);
+        self.extend(flash, block);
+    }
+
+    /// Begins a scan of `slot`: [`Index::look`] at every block, then [`Index::settle`].
+    pub(crate) fn begin(&mut self, geometry: &Geometry, slot: u32) {
         self.slot = slot;
         self.seq = 0;
         self.entries.clear();
@@ -113,50 +122,65 @@ impl Index {
         self.touched = 0;
         self.damaged = 0;
         self.ack = 0;
-        self.scanned = flash.geometry.first_block();
-        self.extend(flash, block);
+        self.scanned = geometry.first_block();
+        self.bad = 0;
     }
 
     /// Reads the blocks behind those read before: the writer has added some.
     pub(crate) fn extend<S: Storage>(&mut self, flash: &mut Flash<S>, block: &mut [u8]) {
-        let (mut bad, mut bad_before_end) = (0, self.damaged);
+        self.bad = 0;
         for index in self.scanned..flash.geometry.blocks_per_slot {
-            match flash.load(self.slot, index, block) {
-                Ok(header) => {
-                    self.touched = index + 1;
-                    let newer = header.seq.wrapping_sub(self.seq) as i32 > 0 && !seeded::is(Seeded::SequenceIgnored);
-                    if self.entries.is_empty() || newer {
-                        self.entries.clear();
-                        self.seq = header.seq;
-                        self.ack = header.ack;
-                    } else if header.seq != self.seq && !seeded::is(Seeded::SequenceIgnored) {
-                        continue;
-                    }
-                    self.end = index + 1;
-                    self.scanned = index + 1;
-                    bad_before_end += bad;
-                    bad = 0;
-                    if header.ack.wrapping_sub(self.ack) as i32 > 0 {
-                        self.ack = header.ack;
-                    }
-                    // Never more entries than blocks: the capacity holds.
-                    self.entries.push(Entry {
-                        epoch: header.epoch,
-                        offset: header.stream_offset,
-                        index: header.index,
-                        flags: header.flags,
-                    });
+            self.look(flash, index, block);
+        }
+        self.settle();
+    }
+
+    /// Reads block `index`; its header if it is of the newest segment seen so far.
+    pub(crate) fn look<S: Storage>(
+        &mut self,
+        flash: &mut Flash<S>,
+        index: u32,
+        block: &mut [u8],
+    ) -> Option<BlockHeader> {
+        match flash.load(self.slot, index, block) {
+            Ok(header) => {
+                self.touched = index + 1;
+                let newer = header.seq.wrapping_sub(self.seq) as i32 > 0 && !seeded::is(Seeded::SequenceIgnored);
+                if self.entries.is_empty() || newer {
+                    self.entries.clear();
+                    self.seq = header.seq;
+                    self.ack = header.ack;
+                } else if header.seq != self.seq && !seeded::is(Seeded::SequenceIgnored) {
+                    return None;
                 }
-                // A cut program may have left the header alone: not erased is not writable.
-                Err(Unreadable::Fault(Fault::Blank))
-                    if flash.geometry.medium == Medium::Rewritable || block.iter().all(|&b| b == 0xff) => {}
-                Err(_) => {
-                    self.touched = index + 1;
-                    bad += 1;
+                self.end = index + 1;
+                self.scanned = index + 1;
+                self.damaged += core::mem::take(&mut self.bad);
+                if header.ack.wrapping_sub(self.ack) as i32 > 0 {
+                    self.ack = header.ack;
                 }
+                // Never more entries than blocks: the capacity holds.
+                self.entries.push(Entry {
+                    epoch: header.epoch,
+                    offset: header.stream_offset,
+                    index: header.index,
+                    flags: header.flags,
+                });
+                return Some(header);
+            }
+            // A cut program may have left the header alone: not erased is not writable.
+            Err(Unreadable::Fault(Fault::Blank))
+                if flash.geometry.medium == Medium::Rewritable || block.iter().all(|&b| b == 0xff) => {}
+            Err(_) => {
+                self.touched = index + 1;
+                self.bad += 1;
             }
         }
-        self.damaged = bad_before_end;
+        None
+    }
+
+    /// Puts the blocks looked at into reading order.
+    pub(crate) fn settle(&mut self) {
         self.entries.sort_unstable();
         // What is older than the segment's own beginning was left by a boot whose beginning is lost; it may be of another codec.
         if let Some(first) = self.entries.iter().rposition(|entry| entry.flags & flag::FIRST != 0) {
@@ -214,8 +238,10 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Stream {
     place: Place,
-    /// Entry whose block is in `block`.
-    loaded: Option<Entry>,
+    /// Slot, segment and entry whose block is in `block`.
+    loaded: Option<(u32, u32, Entry)>,
+    /// Where the record read last begins: entry and offset.
+    began: (usize, usize),
     used: usize,
     pub(crate) block: Box<[u8]>,
     /// Blocks left out because what they continue is missing, or that could not be read again.
@@ -227,6 +253,7 @@ impl Stream {
         Self {
             place: Place::default(),
             loaded: None,
+            began: (0, 0),
             used: 0,
             block: vec![0; geometry.block_bytes as usize].into_boxed_slice(),
             skipped: 0,
@@ -250,6 +277,33 @@ impl Stream {
         self.place = place;
     }
 
+    /// Where the record read last begins, as bytes from the beginning of the slot; [`Stream::stand`] leads back to it.
+    pub(crate) fn record_place(&self, index: &Index) -> Option<u32> {
+        let (entry, offset) = self.began;
+        let block = u32::from(index.entries.get(entry)?.index) * self.block.len() as u32;
+        Some(block + (BLOCK_HEADER_BYTES + offset) as u32)
+    }
+
+    /// Goes to the record at `place`; false if its block cannot be read.
+    pub(crate) fn stand<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, place: u32) -> bool {
+        let block_bytes = self.block.len() as u32;
+        let (block, offset) = (place / block_bytes, (place % block_bytes) as usize);
+        let found = index.entries.iter().position(|entry| u32::from(entry.index) == block);
+        let Some((at, entry)) = found.and_then(|at| Some((at, *index.entries.get(at)?))) else {
+            return false;
+        };
+        let (Some(header), Some(offset)) = (self.fetch(flash, index, entry), offset.checked_sub(BLOCK_HEADER_BYTES))
+        else {
+            return false;
+        };
+        self.place = Place {
+            entry: at,
+            offset,
+            live: Some((entry.epoch, entry.offset.wrapping_add(header.used.into()))),
+        };
+        offset < usize::from(header.used)
+    }
+
     /// What the place is known by when the index is sorted anew.
     pub(crate) fn key(&self, index: &Index) -> Option<(u32, u32)> {
         self.place.live?;
@@ -268,7 +322,8 @@ impl Stream {
     }
 
     fn fetch<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index, entry: Entry) -> Option<BlockHeader> {
-        if self.loaded == Some(entry) {
+        let here = (index.slot, index.seq, entry);
+        if self.loaded == Some(here) {
             // Checked when it was loaded; only the length is needed again.
             return BlockHeader::parse(&self.block, block_seed(&flash.uuid, index.slot)).ok();
         }
@@ -277,7 +332,7 @@ impl Stream {
         if header.seq != index.seq && !seeded::is(Seeded::SequenceIgnored) {
             return None;
         }
-        self.loaded = Some(entry);
+        self.loaded = Some(here);
         self.used = header.used.into();
         Some(header)
     }
@@ -285,7 +340,9 @@ impl Stream {
     /// Makes the block of the current place the loaded one, when another reader of the place moved it.
     fn reload<S: Storage>(&mut self, flash: &mut Flash<S>, index: &Index) -> bool {
         match index.entries.get(self.place.entry) {
-            Some(&entry) => self.loaded == Some(entry) || self.fetch(flash, index, entry).is_some(),
+            Some(&entry) => {
+                self.loaded == Some((index.slot, index.seq, entry)) || self.fetch(flash, index, entry).is_some()
+            }
             None => false,
         }
     }
@@ -348,6 +405,7 @@ impl Stream {
                 }
             }
             let before = self.place;
+            self.began = (before.entry, before.offset);
             if let Some(item) = self.record(flash, index, scratch) {
                 return item;
             }

@@ -10,7 +10,7 @@ mod capture;
 use capture::Capture;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::host::snappy::{Snappy, output_bytes};
 use tidegate::remote_write::Compressor;
@@ -101,8 +101,8 @@ impl FrameSource for Replay {
         self.at = at.0 as usize;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        &self.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(&self.catalogue)
     }
 }
 

@@ -95,6 +95,11 @@ impl Plan {
         Some(fault.kind)
     }
 
+    /// Whether a block that could be read may become one that cannot.
+    pub fn may_lose_a_block(&self) -> bool {
+        self.fault.is_some_and(|fault| fault.kind == Kind::ErrorForEver)
+    }
+
     /// What lasts only as long as the power.
     pub fn power_on(&mut self) {
         (self.read_only, self.full) = (false, false);

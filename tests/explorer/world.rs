@@ -1,7 +1,7 @@
 //! A very small world to scrape, and the prints by which its frames are known again.
 
 use super::{Setup, ring_support};
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::frame::{ExplicitTime, Frame, FrameNo};
 use tidegate::hash::hash64;
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
@@ -138,8 +138,10 @@ impl World {
 }
 
 /// Stands for everything a frame says, with series by name, but for its number and wall time.
-pub fn print(frame: &Frame, catalogue: &Catalogue) -> u64 {
-    let mut print = hash64(1, catalogue.target_body(frame.target).as_bytes());
+pub fn print<'a>(frame: &Frame, names: impl Into<Names<'a>>) -> u64 {
+    let mut names = names.into();
+    let target_body = names.target_body(frame.target).unwrap_or("cannot be read");
+    let mut print = hash64(1, target_body.as_bytes());
     let mut mix = |value: u64| print = (print.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mix(u64::from(frame.target.0) << 1 | u64::from(frame.up));
     mix(frame.time_ms);
@@ -147,10 +149,10 @@ pub fn print(frame: &Frame, catalogue: &Catalogue) -> u64 {
     mix(u64::from(frame.counts.scraped) << 40
         | u64::from(frame.counts.post_relabel) << 20
         | u64::from(frame.counts.added));
-    let named = |series: SeriesRef| {
-        catalogue.text(series).map_or(0, |text| {
-            let kind = catalogue.kind(series) as u64;
-            hash64(hash64(kind, text.name.as_bytes()), text.body.as_bytes())
+    let mut named = |series: SeriesRef| {
+        names.definition(series, frame.target).map_or(0, |found| {
+            let name = hash64(found.kind as u64, found.text.name.as_bytes());
+            hash64(name, found.text.body.as_bytes())
         })
     };
     for sample in frame.samples.iter() {

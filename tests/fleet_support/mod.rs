@@ -9,7 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::metadata::Metadata;
@@ -112,8 +112,8 @@ impl FrameSource for Scrapes<'_> {
         self.position = at.0;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        self.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(self.catalogue)
     }
 }
 

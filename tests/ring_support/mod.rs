@@ -4,7 +4,7 @@
 pub mod dump;
 pub mod images;
 
-use tidegate::catalogue::{Catalogue, SeriesText};
+use tidegate::catalogue::{Catalogue, Definition, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
@@ -88,14 +88,19 @@ pub struct Told {
     pub extras: Vec<u8>,
 }
 
-pub fn name(catalogue: &Catalogue, series: SeriesRef) -> String {
-    match (catalogue.text(series), catalogue.target_of(series)) {
-        (Some(text), Some(target)) => format!("{}:{}{{{}}}", target.0, text.name, text.body),
-        _ => format!("undefined {}", series.0),
+pub fn name<'a>(names: impl Into<Names<'a>>, series: SeriesRef) -> String {
+    named(&mut names.into(), series)
+}
+
+fn named(names: &mut Names<'_>, series: SeriesRef) -> String {
+    match names.definition(series, TargetRef(0)) {
+        Some(Definition { text, target, .. }) => format!("{}:{}{{{}}}", target.0, text.name, text.body),
+        None => format!("undefined {}", series.0),
     }
 }
 
-pub fn tell(frame: &Frame, catalogue: &Catalogue) -> Told {
+pub fn tell<'a>(frame: &Frame, names: impl Into<Names<'a>>) -> Told {
+    let mut names = names.into();
     Told {
         number: frame.number.0,
         target: frame.target.0,
@@ -107,14 +112,14 @@ pub fn tell(frame: &Frame, catalogue: &Catalogue) -> Told {
         samples: frame
             .samples
             .iter()
-            .map(|sample| (name(catalogue, sample.series), sample.number.to_bits()))
+            .map(|sample| (named(&mut names, sample.series), sample.number.to_bits()))
             .collect(),
         times: frame
             .explicit
             .iter()
             .map(|time| (time.position, time.unix_ms))
             .collect(),
-        stale: frame.stale.iter().map(|&series| name(catalogue, series)).collect(),
+        stale: frame.stale.iter().map(|&series| named(&mut names, series)).collect(),
         extras: frame.extras.as_bytes().to_vec(),
     }
 }
@@ -278,7 +283,7 @@ pub fn read_all(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize, from
     source.seek(from);
     loop {
         match source.next(&mut frame).expect("the ring counts, it does not fail") {
-            Next::Frame => all.push(tell(&frame, source.catalogue())),
+            Next::Frame => all.push(tell(&frame, source.names())),
             Next::Boundary => {}
             Next::End => break,
         }

@@ -69,7 +69,7 @@ impl Batch {
     /// Adds the exemplars of the sample added last.
     pub(super) fn add_exemplars(
         &mut self,
-        adding: &mut Adding<'_>,
+        adding: &mut Adding<'_, '_>,
         slot: u16,
         time: i64,
         exemplars: &mut dyn Iterator<Item = Exemplar<'_>>,
@@ -90,7 +90,7 @@ impl Batch {
 
     fn add_exemplar(
         &mut self,
-        adding: &mut Adding<'_>,
+        adding: &mut Adding<'_, '_>,
         slot: u16,
         time: i64,
         exemplar: Exemplar<'_>,

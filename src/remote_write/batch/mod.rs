@@ -239,7 +239,7 @@ pub struct Tally {
     pub too_old: u64,
     /// No labels are left after the rules of this remote.
     pub dropped_series: u64,
-    /// The catalogue does not know the series.
+    /// The series has no definition, or none that can still be read.
     pub unknown_series: u64,
     /// The time of the frame is not known and never will be.
     pub clock_unknown: u64,
@@ -397,7 +397,7 @@ pub struct Batch {
     late_strings: usize,
     late_bytes: usize,
     late: Late,
-    /// [`Catalogue::generation`](crate::catalogue::Catalogue::generation) that the origins in the dictionary are of.
+    /// [`Names::generation`](crate::catalogue::Names::generation) that the origins in the dictionary are of.
     generation: u32,
     start: Place,
     end: Place,
@@ -594,7 +594,7 @@ impl Batch {
                 Next::Boundary => self.dictionary.clear(),
                 Next::Frame => {
                     read += frame_len(frame);
-                    match self.take(frame, source.catalogue(), identity, bounds) {
+                    match self.take(frame, source.names(), identity, bounds) {
                         Ok(()) => {}
                         Err(Halt::Stop(stop)) => {
                             source.seek(self.end.frame);

@@ -4,7 +4,7 @@
 //! value of `x_created` (seconds) in the same frame, with the same labels but for `le` and `quantile`. The `_created`
 //! series itself is sent like any other; nothing of this is stored.
 //!
-//! What a series' `_created` is called is worked out and looked up once, and again when the catalogue changes; where
+//! What a series' `_created` is called is worked out and looked up once, and again when definitions change; where
 //! it stands in the frame is remembered as the distance from the sample. A frame of the same shape as the last costs
 //! one comparison per sample; another shape, or a frame without it, at most 2 x [`NEAR`].
 //!
@@ -15,7 +15,7 @@
 //! Sources: OpenMetrics 1.0, "Counter", "Histogram", "Summary"; remote write 2.0, `Sample.start_timestamp`.
 
 use super::Batch;
-use crate::catalogue::{Catalogue, SeriesText};
+use crate::catalogue::{Names, SeriesText};
 use crate::frame::{Frame, Full};
 use crate::labels::body_labels;
 use crate::remote_write::response::Protocol;
@@ -45,9 +45,9 @@ enum Created {
 
 impl Batch {
     /// Notices that series have come or gone, before a frame is taken.
-    pub(super) fn follow(&mut self, catalogue: &Catalogue) {
-        if self.protocol == Protocol::V2 && self.generation != catalogue.generation() {
-            self.generation = catalogue.generation();
+    pub(super) fn follow(&mut self, names: &Names<'_>) {
+        if self.protocol == Protocol::V2 && self.generation != names.generation() {
+            self.generation = names.generation();
             self.dictionary.forget_origins();
         }
     }
@@ -56,7 +56,7 @@ impl Batch {
     pub(super) fn start_ms(
         &mut self,
         frame: &Frame,
-        catalogue: &Catalogue,
+        names: &mut Names<'_>,
         position: usize,
         slot: u16,
         time: i64,
@@ -74,7 +74,7 @@ impl Batch {
             // Until it is sealed nothing is in the body but what is carried, at its end.
             let free = self.carried_at();
             let scratch = self.body.get_mut(..free).unwrap_or_default();
-            let found = look_up(catalogue, frame.target, sample.series, kind, scratch);
+            let found = look_up(names, frame.target, sample.series, kind, scratch);
             origin.created = found.map_or(Created::None, Created::Series);
             self.dictionary.set_origin(slot, origin);
         }
@@ -119,16 +119,14 @@ const fn has_start(kind: MetricType) -> bool {
 
 /// The `_created` series that belongs to `series`. `scratch` is overwritten; 32 KiB are enough for any.
 fn look_up(
-    catalogue: &Catalogue,
+    names: &mut Names<'_>,
     target: TargetRef,
     series: SeriesRef,
     kind: MetricType,
     scratch: &mut [u8],
 ) -> Option<SeriesRef> {
-    let text = created_text(catalogue.text(series)?, kind, scratch)?;
-    let created = catalogue.find_used(target, text)?;
-    // As OpenMetrics has it: in the family of its metric, whose type is not its own.
-    (catalogue.kind(created) == MetricType::Unknown).then_some(created)
+    let text = created_text(names.text(series)?, kind, scratch)?;
+    names.find_created(target, text, series)
 }
 
 /// Name and labels of the `_created` series of a series of type `kind`.

@@ -7,7 +7,7 @@ use super::{
     Batch, Bounds, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, SentFrame, Stop, Tally, USUAL_SYNTHETIC, UnknownTime,
     layout,
 };
-use crate::catalogue::{Catalogue, SeriesText};
+use crate::catalogue::{Definition, Names, SeriesText};
 use crate::frame::{Frame, FrameNo, Full};
 use crate::hash::hash64;
 use crate::remote_write::proto::STALE_HISTOGRAM;
@@ -41,7 +41,7 @@ impl Batch {
     pub(super) fn take(
         &mut self,
         frame: &Frame,
-        catalogue: &Catalogue,
+        mut names: Names<'_>,
         identity: &mut Identity,
         bounds: &Bounds,
     ) -> Result<(), Halt> {
@@ -74,20 +74,24 @@ impl Batch {
                 return Ok(());
             }
         };
-        let target_body = catalogue.target_body(frame.target);
+        let target = names.target_body(frame.target);
+        let Some(target_check) = target.map(|body| self.check(SeriesText { name: "", body })) else {
+            // Without the labels of its target nothing of it may be sent.
+            self.tally.unknown_series += to.saturating_sub(from) as u64;
+            self.frames += 1;
+            self.end = after;
+            return Ok(());
+        };
+        self.follow(&names);
         let mut adding = Adding {
             frame,
-            catalogue,
+            names: &mut names,
             identity,
-            target_check: self.check(SeriesText {
-                name: "",
-                body: target_body,
-            }),
+            target_check,
             time,
             oldest: bounds.oldest.map_or(i64::MIN, |oldest| oldest.0),
             limit: self.sample_limit(bounds),
         };
-        self.follow(catalogue);
         let snapshot = self.snapshot();
         let reached = self.add(&mut adding, from, to);
         if reached < to && self.dictionary.is_crowded_by_others() {
@@ -168,7 +172,7 @@ impl Batch {
     }
 
     /// Adds positions `from..to`; returns the first that was not added.
-    fn add(&mut self, adding: &mut Adding<'_>, from: usize, to: usize) -> usize {
+    fn add(&mut self, adding: &mut Adding<'_, '_>, from: usize, to: usize) -> usize {
         let frame = adding.frame;
         let mut explicit = frame.explicit.iter().peekable();
         let mut histograms = carried::histograms(&frame.extras);
@@ -210,7 +214,7 @@ impl Batch {
     /// Adds one sample with its exemplars, or counts why it is not sent. On error nothing was added, at most its series was.
     fn add_one(
         &mut self,
-        adding: &mut Adding<'_>,
+        adding: &mut Adding<'_, '_>,
         position: usize,
         time: i64,
         carries: Carries<'_, '_>,
@@ -255,7 +259,7 @@ impl Batch {
             // 0 says that there is none.
             Some(0) if self.protocol == Protocol::V2 => 1,
             Some(start) if self.protocol == Protocol::V2 => start,
-            _ => self.start_ms(adding.frame, adding.catalogue, position, slot_number, time),
+            _ => self.start_ms(adding.frame, adding.names, position, slot_number, time),
         };
         let (entries, grouped_bytes, reserved) = (self.entries.len(), self.grouped_bytes, self.reserved());
         let added = self
@@ -282,24 +286,30 @@ impl Batch {
     }
 
     /// Makes a series part of the batch; `None`: the sample was counted instead.
-    fn open_series(&mut self, adding: &mut Adding<'_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
-        let (text, kind) = match series {
-            Series::Synthetic(_, index) => {
-                let name = SYNTHETIC.get(index).copied().unwrap_or_default();
-                (SeriesText { name, body: "" }, MetricType::Gauge)
-            }
-            Series::Real(series) => match adding.catalogue.text(series) {
-                Some(text) => (text, adding.catalogue.kind(series)),
-                None => {
-                    self.tally.unknown_series += 1;
-                    return Ok(None);
-                }
-            },
+    fn open_series(&mut self, adding: &mut Adding<'_, '_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
+        let target = adding.frame.target;
+        let definition = match series {
+            Series::Synthetic(_, index) => adding.names.target_body(target).map(|target_body| Definition {
+                text: SeriesText {
+                    name: SYNTHETIC.get(index).copied().unwrap_or_default(),
+                    body: "",
+                },
+                kind: MetricType::Gauge,
+                target,
+                target_body,
+            }),
+            Series::Real(series) => adding.names.definition(series, target),
         };
-        let check = self.check(text) ^ adding.target_check;
+        let Some(definition) = definition else {
+            self.tally.unknown_series += 1;
+            return Ok(None);
+        };
+        let kind = definition.kind;
+        let check = self.check(definition.text) ^ adding.target_check;
+        let shared = (target, adding.target_check);
         let number = match self.dictionary.find(key, check) {
             Some(number) => number,
-            None => match self.make_slot(adding, text, key, check)? {
+            None => match self.make_slot(adding.identity, &definition, shared, (key, check))? {
                 Some(number) => number,
                 None => {
                     self.tally.too_large += 1;
@@ -309,8 +319,7 @@ impl Batch {
             },
         };
         let mark = self.dictionary.mark();
-        self.dictionary
-            .use_slot(number, (adding.frame.target, kind), self.protocol);
+        self.dictionary.use_slot(number, (target, kind), self.protocol);
         if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent()) {
             let bytes = layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
             if let Err(full) = self.fits(self.grouped_bytes + bytes) {
@@ -322,35 +331,41 @@ impl Batch {
         Ok(Some(number))
     }
 
-    /// Makes a slot for texts seen for the first time; `None`: no request can hold the labels.
+    /// Makes a slot for texts seen for the first time; `None`: no request can hold the labels. `shared`: the target and the check
+    /// value of its labels.
     fn make_slot(
         &mut self,
-        adding: &mut Adding<'_>,
-        text: SeriesText<'_>,
-        key: usize,
-        check: u32,
+        identity: &mut Identity,
+        definition: &Definition<'_>,
+        shared: (TargetRef, u32),
+        (key, check): (usize, u32),
     ) -> Result<Option<u16>, Full> {
-        let target_body = adding.catalogue.target_body(adding.frame.target);
-        if adding.identity.only_joins()
-            && let Some(shared) = self.shared_slot(adding, target_body)?
+        let &Definition { text, target_body, .. } = definition;
+        if identity.only_joins()
+            && let Some(shared) = self.shared_slot(identity, target_body, shared)?
             && let Some(number) = self.dictionary.insert_joined(key, check, text, &shared)?
         {
             return Ok(Some(number));
         }
-        match adding.identity.resolve(text, target_body) {
+        match identity.resolve(text, target_body) {
             Ok(labels) => self.dictionary.insert(key, check, labels).map(Some),
             Err(_) => Ok(None),
         }
     }
 
     /// The labels that all series of the frame's target share; `None`: no request can hold them.
-    fn shared_slot(&mut self, adding: &mut Adding<'_>, target_body: &str) -> Result<Option<Slot>, Full> {
+    fn shared_slot(
+        &mut self,
+        identity: &mut Identity,
+        target_body: &str,
+        (target, check): (TargetRef, u32),
+    ) -> Result<Option<Slot>, Full> {
         let targets_at = self.limits.max_series + self.limits.max_targets * SYNTHETIC.len();
-        let key = targets_at + usize::from(adding.frame.target.0);
-        let number = match self.dictionary.find(key, adding.target_check) {
+        let key = targets_at + usize::from(target.0);
+        let number = match self.dictionary.find(key, check) {
             Some(number) => number,
-            None => match adding.identity.resolve(SeriesText { name: "", body: "" }, target_body) {
-                Ok(labels) => self.dictionary.insert(key, adding.target_check, labels)?,
+            None => match identity.resolve(SeriesText { name: "", body: "" }, target_body) {
+                Ok(labels) => self.dictionary.insert(key, check, labels)?,
                 Err(_) => return Ok(None),
             },
         };
@@ -422,9 +437,9 @@ enum FrameTime {
 }
 
 /// What adding the samples of one frame needs to know.
-pub(super) struct Adding<'a> {
+pub(super) struct Adding<'a, 'n> {
     frame: &'a Frame,
-    catalogue: &'a Catalogue,
+    names: &'a mut Names<'n>,
     pub identity: &'a mut Identity,
     /// Check value of the labels all its series share.
     target_check: u32,
@@ -433,18 +448,15 @@ pub(super) struct Adding<'a> {
     limit: usize,
 }
 
-impl Adding<'_> {
+impl Adding<'_, '_> {
     /// Whether `series` is that of a native histogram: one without the suffixes that the series of a classic one have. (Where
     /// relabelling has hidden that, receivers take either marker for either.)
-    fn is_native(&self, series: SeriesRef) -> bool {
+    fn is_native(&mut self, series: SeriesRef) -> bool {
         let suffixes = ["_bucket", "_count", "_sum", "_created", "_gcount", "_gsum"];
-        matches!(
-            self.catalogue.kind(series),
-            MetricType::Histogram | MetricType::GaugeHistogram
-        ) && self
-            .catalogue
-            .text(series)
-            .is_some_and(|text| !suffixes.iter().any(|suffix| text.name.ends_with(suffix)))
+        self.names.definition(series, self.frame.target).is_some_and(|found| {
+            matches!(found.kind, MetricType::Histogram | MetricType::GaugeHistogram)
+                && !suffixes.iter().any(|suffix| found.text.name.ends_with(suffix))
+        })
     }
 }
 

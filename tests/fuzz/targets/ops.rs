@@ -122,7 +122,7 @@ impl Model {
             Err(error) => panic!("{error}"),
         };
         assert_eq!(number, next);
-        let mut told = tell(frame, catalogue);
+        let mut told = tell(frame, &*catalogue);
         told.number = number.0;
         told.unix_ms = ring.unix_ms(told.time_ms);
         self.frames.insert(number.0, told);

@@ -61,7 +61,7 @@ pub fn drain(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize) -> Vec<
                     frame.number.0,
                     all.last()
                 );
-                all.push(tell(&frame, source.catalogue()));
+                all.push(tell(&frame, source.names()));
             }
             Next::Boundary => {}
             Next::End => return all,

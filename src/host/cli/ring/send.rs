@@ -19,7 +19,7 @@
 //! Memory: a batch (about 1 MB) and what [`crate::wal::values`] takes.
 
 use super::selection::Selection;
-use crate::catalogue::Catalogue;
+use crate::catalogue::Names;
 use crate::frame::{Frame, FrameNo, FrameSource, Next};
 use crate::host::civil::Timestamp;
 use crate::host::cli::args::RingExport;
@@ -283,8 +283,8 @@ impl FrameSource for One<'_> {
         self.given = at > self.read.frame.number;
     }
 
-    fn catalogue(&self) -> &Catalogue {
-        self.read.catalogue
+    fn names(&mut self) -> Names<'_> {
+        Names::Catalogue(self.read.catalogue)
     }
 }
 

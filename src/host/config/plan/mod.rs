@@ -37,6 +37,9 @@ use core::fmt;
 /// Codec state of one series in one coder.
 const CODER_BYTES_PER_SERIES: usize = 24;
 
+/// Where a reader finds the definition of one series.
+const PLACE_BYTES_PER_SERIES: usize = 4;
+
 /// A sample of a sender's frame: value and series, explicit time, staleness mark.
 const FRAME_BYTES_PER_SAMPLE: usize = size_of::<Sample>() + size_of::<ExplicitTime>() + size_of::<SeriesRef>();
 
@@ -242,15 +245,14 @@ impl Draft<'_> {
     fn ring(&mut self) {
         let Sizes {
             max_series,
-            text_bytes,
-            max_targets,
             staging_blocks,
             ..
         } = self.sizes;
         let ring = &self.config.tidegate.ring;
         let block = usize::try_from(ring.block_size.bytes).unwrap_or(usize::MAX);
         let coder = Codec::ram_bytes(self.sizes.codec) + max_series * CODER_BYTES_PER_SERIES;
-        self.add("ring writer", coder + block, SERIES_KEY, "codec state and one block");
+        let writer = coder + block + MAX_SERIES_TEXT_BYTES;
+        self.add("ring writer", writer, SERIES_KEY, "codec state, one block, one text");
         let staging = staging_blocks.saturating_mul(block);
         self.add(
             "staging",
@@ -262,14 +264,13 @@ impl Draft<'_> {
         let slots = usize::try_from(slots).unwrap_or(usize::MAX);
         let index = slots.saturating_mul(SLOT_BYTES);
         self.add("ring index", index, "tidegate.ring.size", format!("{slots} segments"));
-        // A reader may meet names in a segment that the writer has long forgotten.
-        let reader = coder + 2 * block + Catalogue::ram_bytes(max_series, text_bytes * 3 / 2, max_targets);
+        let reader = coder + 2 * block + max_series * PLACE_BYTES_PER_SERIES;
         let n = self.config.remote_write.len();
         self.add(
             "ring readers",
             n * reader,
             SERIES_KEY,
-            format!("{n} x codec state, block, names of a segment"),
+            format!("{n} x codec state, block, places of definitions"),
         );
     }
 

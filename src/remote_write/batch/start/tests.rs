@@ -1,4 +1,5 @@
 use super::*;
+use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
 use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Sends, Stop, UnknownTime};
 use crate::remote_write::identity::Identity;
