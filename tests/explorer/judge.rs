@@ -176,14 +176,14 @@ impl Explorer {
                 self.fail(format_args!("frame {number} after {last:?}"));
             }
             last = Some(number);
-            // A definition that was there when the segment was entered can no longer be read: a sender counts the samples.
-            if loses_blocks && !is_named(&frame, source.names()) {
-                continue;
-            }
             while known.frames.get(at).is_some_and(|told| told.number < number) {
                 at += 1;
             }
             let print = print(&frame, source.names());
+            // A definition that was there when the segment was entered can no longer be read: a sender counts the samples.
+            if loses_blocks && !is_named(&frame, source.names()) {
+                continue;
+            }
             let same = known.frames[at..].iter().take_while(|told| told.number == number);
             match same.clone().find(|told| told.print == print).or(known.frames.get(at)) {
                 Some(told) if told.number == number && told.print == print => {
