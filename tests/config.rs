@@ -421,7 +421,7 @@ fn bombs_are_refused_quickly() {
             (0..n / 10).map(|i| format!("k{i}: v,")).collect::<String>()
         ),
         format!("global:\n  external_labels:\n    {}: a", "k".repeat(n)),
-        format!("storage: \"{}", "\\n".repeat(n / 2)),
+        format!("runtime: \"{}", "\\n".repeat(n / 2)),
         format!("%TAG !a! {}\n--- 1", "t".repeat(n)),
         "---\n".repeat(n / 4),
         format!("rule: |\n{}", " \n".repeat(n / 2)),
@@ -617,7 +617,7 @@ fn keys_that_change_nothing_are_accepted_with_a_warning_each() {
     let loaded = Dir::new("warned")
         .load(
             "global: {evaluation_interval: 15s, rule_query_offset: 1m, query_log_file: q}\n\
-             runtime: {gogc: 50}\nstorage: {tsdb: {out_of_order_time_window: 5m}}\notlp: {a: b}\ntracing: {endpoint: e}\n\
+             runtime: {gogc: 50}\nstorage: {exemplars: {max_exemplars: 5}, tsdb: {retention: {time: 1d}}}\notlp: {a: b}\ntracing: {endpoint: e}\n\
              scrape_configs:\n- {job_name: a, enable_http2: true}\n\
              remote_write:\n- url: http://h/\n  round_robin_dns: true\n  failed_request_logging: true\n  enable_http2: true\n  \
              queue_config: {capacity: 5000, max_shards: 50, min_shards: 2}\n",
@@ -634,15 +634,16 @@ fn keys_that_change_nothing_are_accepted_with_a_warning_each() {
         "enable_http2",
         "enable_http2",
         "evaluation_interval",
+        "exemplars",
         "failed_request_logging",
         "max_shards",
         "min_shards",
         "otlp",
         "query_log_file",
+        "retention",
         "round_robin_dns",
         "rule_query_offset",
         "runtime",
-        "storage",
         "tracing",
     ];
     assert_eq!(keys, expected);

@@ -269,7 +269,7 @@ impl Session {
             (Outcome::Complete, None) => End::Empty,
             _ => End::Failed,
         };
-        let left_out = self.work.close(end, shared);
+        let left_out = self.work.close(end, target.out_of_order_ms, shared);
         if self.started {
             shared.metadata.end_scrape(target.reference, end == End::Body);
         }
@@ -717,7 +717,7 @@ impl Work {
     }
 
     /// Completes the frame; returns how many markers did not fit.
-    fn close(&mut self, end: End, shared: &mut Shared<'_>) -> usize {
+    fn close(&mut self, end: End, out_of_order_ms: i64, shared: &mut Shared<'_>) -> usize {
         let Shared { table, catalogue, .. } = shared;
         let frame = &mut self.frame;
         frame.up = end != End::Failed;
@@ -735,7 +735,7 @@ impl Work {
                 table.fail(frame.target, catalogue, &mut frame.stale)
             }
         };
-        staleness::drop_late_markers(frame, self.unix_ms, table);
+        staleness::drop_late_markers(frame, self.unix_ms, out_of_order_ms, table);
         left_out
     }
 }

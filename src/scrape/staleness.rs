@@ -8,6 +8,8 @@
 //!   scrapes that succeeded before (SCR-822, SCR-824, SCR-826), not after a sample without one in the same scrape, and at
 //!   most [`FUTURE_MS`] ahead of the wall clock if that is known (SCR-825). The newest timestamp is 6 bytes per
 //!   series; it is forgotten when the series is.
+//! - `storage.tsdb.out_of_order_time_window` lets samples in that are older than the newest by less than that, as Prometheus' agent does; only
+//!   the newest timestamp itself is still recognised when it comes again.
 //! - A sample without one is refused as well if the target wrote one that is not older than this scrape before, and so is a
 //!   staleness marker (silently, as by Prometheus). Times of scrapes are never compared with each other: a step of the wall clock must not refuse them (SCR-306).
 //! - A refused sample does not refuse its series: it is tracked all the same (SCR-809).
@@ -56,7 +58,10 @@ pub(super) fn take(
     let refused = match explicit {
         None if position.is_some() => Some(&mut tally.duplicate),
         None => {
-            let ahead = |newest: Newest| newest.explicit && now_unix_ms.is_some_and(|now| now <= newest.unix_ms);
+            let ahead = |newest: Newest| {
+                newest.explicit
+                    && now_unix_ms.is_some_and(|now| is_refused(now, newest.unix_ms, target.out_of_order_ms))
+            };
             table
                 .newest(offer.series)
                 .is_some_and(ahead)
@@ -66,11 +71,11 @@ pub(super) fn take(
             Some(&mut tally.out_of_bounds)
         }
         Some(ms) => {
-            let newest = match position {
-                Some(position) => time_at(frame, position).unwrap_or(i64::MAX),
-                None => table.newest(offer.series).map_or(i64::MIN, |newest| newest.unix_ms),
-            };
-            (ms <= newest).then_some(&mut tally.out_of_order)
+            let before = table.newest(offer.series).map_or(i64::MIN, |newest| newest.unix_ms);
+            let here = position.map_or(i64::MIN, |position| time_at(frame, position).unwrap_or(i64::MAX));
+            // In the scrape of a sample without a timestamp there is no other, however far back.
+            let refused = here == i64::MAX || is_refused(ms, before.max(here), target.out_of_order_ms);
+            refused.then_some(&mut tally.out_of_order)
         }
     };
     if let Some(counter) = refused {
@@ -97,8 +102,27 @@ pub(super) fn take(
         let time = ExplicitTime { position, unix_ms };
         frame.explicit.push(time).map_err(|_| FrameFull)?;
     }
-    table.record(t, offer.series, position);
+    // Where the newest one is, is what the next is compared with.
+    let newest_here = table
+        .position(t, offer.series)
+        .and_then(|position| time_at(frame, position));
+    if newest_here.is_none_or(|newest| explicit.is_some_and(|ms| ms > newest)) {
+        table.record(t, offer.series, position);
+    }
     Ok(true)
+}
+
+/// Whether a sample is too old to follow one at `newest`, or as old.
+const fn is_refused(unix_ms: i64, newest: i64, window_ms: i64) -> bool {
+    unix_ms == newest || unix_ms <= newest.saturating_sub(window_ms)
+}
+
+/// Remembers the newest timestamp, unless one that is still newer was written by the target before. Times of scrapes may go back.
+fn note(series: SeriesRef, newest: Newest, table: &mut SeriesTable) {
+    let ahead = |before: Newest| before.explicit && before.unix_ms > newest.unix_ms;
+    if !table.newest(series).is_some_and(ahead) {
+        table.set_newest(series, newest);
+    }
 }
 
 /// The explicit timestamp of the sample at `position`, if it has one.
@@ -126,15 +150,15 @@ pub(super) fn remember_newest(frame: &Frame, now_unix_ms: Option<i64>, table: &m
             },
             (None, None) => continue,
         };
-        table.set_newest(sample.series, newest);
+        note(sample.series, newest, table);
     }
 }
 
 /// Takes back the markers of series whose target wrote a timestamp that is not older than this scrape. The others are the newest
 /// samples of their series.
-pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, table: &mut SeriesTable) {
+pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, window_ms: i64, table: &mut SeriesTable) {
     let Some(now) = now_unix_ms else { return };
-    let late = |newest: Newest| newest.explicit && now <= newest.unix_ms;
+    let late = |newest: Newest| newest.explicit && is_refused(now, newest.unix_ms, window_ms);
     let mut kept = 0;
     for index in 0..frame.stale.len() {
         let series = frame.stale[index];
@@ -145,7 +169,7 @@ pub(super) fn drop_late_markers(frame: &mut Frame, now_unix_ms: Option<i64>, tab
                 unix_ms: now,
                 explicit: false,
             };
-            table.set_newest(series, newest);
+            note(series, newest, table);
         }
     }
     frame.stale.truncate(kept);

@@ -46,6 +46,8 @@ pub struct Target {
     pub honor_labels: bool,
     /// Exposed timestamps are used.
     pub honor_timestamps: bool,
+    /// How much older than the newest of its series a sample may be, milliseconds (`out_of_order_time_window`).
+    pub out_of_order_ms: i64,
     /// Series with exposed timestamps are tracked for staleness too.
     pub track_timestamps_staleness: bool,
     /// Limits.
@@ -112,6 +114,7 @@ impl Target {
             timeout_ms: 10_000,
             honor_labels: false,
             honor_timestamps: true,
+            out_of_order_ms: 0,
             track_timestamps_staleness: false,
             limits: Limits::default(),
             extra_metrics: false,

@@ -218,7 +218,7 @@ fn escaping_of(job: &ScrapeConfig) -> EscapingScheme {
 }
 
 /// The core's view of a target.
-fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec, start_times: bool) -> Result<Target, BuildError> {
+fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec, config: &Config) -> Result<Target, BuildError> {
     let labels: Vec<Label<'_>> = spec.labels.iter().map(|(name, value)| Label { name, value }).collect();
     // At most `MAX_TARGETS` targets: the number fits a byte.
     let reference = TargetRef(number as u8);
@@ -251,7 +251,8 @@ fn core_target(number: usize, job: &ScrapeConfig, spec: &TargetSpec, start_times
         classic_too: spec.classic_too,
     };
     target.convert_classic = spec.convert_classic;
-    target.start_times = start_times;
+    target.start_times = config.tidegate.start_timestamps;
+    target.out_of_order_ms = i64::try_from(config.storage.tsdb.out_of_order_time_window.ms).unwrap_or(i64::MAX);
     target.resolution = Resolution {
         max_schema: job.native_histogram_min_bucket_factor.max_schema(),
         bucket_limit: job.native_histogram_bucket_limit,
@@ -315,7 +316,7 @@ impl Plan {
                 continue;
             };
             let of_job = targets.active.iter().filter(|other| other.job == spec.job).count();
-            core_targets.push(core_target(number, job, spec, config.tidegate.start_timestamps)?);
+            core_targets.push(core_target(number, job, spec, &config)?);
             phase_keys.push(phase_key(&spec.body, &spec.url(), seed));
             let access = match &of_last_job {
                 Some((owner, access)) if *owner == spec.job => access.clone(),

@@ -26,6 +26,12 @@ impl Config {
         y.section("global", |y| global(y, &self.global))?;
         y.items("scrape_configs", &self.scrape_configs, job)?;
         y.items("remote_write", &self.remote_write, remote)?;
+        let window = self.storage.tsdb.out_of_order_time_window;
+        if !window.is_zero() {
+            y.section("storage", |y| {
+                y.section("tsdb", |y| y.plain("out_of_order_time_window", window))
+            })?;
+        }
         y.section("tidegate", |y| own(y, &self.tidegate))
     }
 }

@@ -51,6 +51,22 @@ pub struct Global {
     pub metric_name_escaping_scheme: Option<EscapingScheme>,
 }
 
+/// The `storage` section: of a TSDB, but one of its keys is for agents, too.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Storage {
+    /// The TSDB.
+    pub tsdb: Tsdb,
+}
+
+/// `storage.tsdb`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Tsdb {
+    /// How much older than the newest of its series a sample may be.
+    pub out_of_order_time_window: Duration,
+}
+
 impl Default for Global {
     fn default() -> Self {
         Self {

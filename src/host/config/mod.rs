@@ -40,7 +40,7 @@ mod yaml;
 pub use check::{BLOCK_BYTES, BLOCKS_PER_SEGMENT, MAX_SAMPLES_PER_SEND, MAX_SEGMENTS, MIN_SEGMENTS};
 pub use error::{ConfigError, Position, Warning};
 pub use glob::MAX_MATCHES;
-pub use global::Global;
+pub use global::{Global, Storage, Tsdb};
 pub use http::{Authorization, BasicAuth, GrantType, HttpClient, HttpHeader, OAuth2, SigV4, TlsConfig, TlsVersion};
 pub use own::{Clock, Memory, MemoryLimit, MetadataSize, Ring, Tidegate, Trust, UnknownBoot, Uplink, WhenFull};
 pub use plan::{Plan as MemoryPlan, PlanLine, RingDuration, Sizes};
@@ -70,6 +70,8 @@ pub struct Config {
     pub scrape_configs: Vec<ScrapeConfig>,
     /// Receivers.
     pub remote_write: Vec<RemoteWrite>,
+    /// What the agent keeps of samples that are late.
+    pub storage: Storage,
     /// What Prometheus has no word for.
     pub tidegate: Tidegate,
 }

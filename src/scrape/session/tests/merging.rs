@@ -1,6 +1,7 @@
 //! Label sets: SCR-501 to SCR-507, SCR-901, limits.
 
 use super::*;
+use crate::labels::NameScheme;
 use Action::{Drop, LabelDrop};
 
 /// The one series that `target` makes of `body`.
@@ -196,4 +197,24 @@ fn scr_901_le_and_quantile_are_normalised_under_their_type() {
         series,
         "a known text means the same"
     );
+}
+
+#[test]
+fn scr_113_names_that_a_target_escaped_stay_escaped() {
+    // What a target makes of `http.status:sum` under values, dots and underscores; and of a label `a.b`.
+    let body = "U__http_2e_status:sum{U__a_2e_b=\"1\"} 1\nhttp_dot_status:sum{a_dot_b=\"1\"} 2\nhttp_status:sum{a_b=\"1\"} 3\n";
+    for names in [NameScheme::Utf8, NameScheme::Legacy] {
+        let mut target = target();
+        target.names = names;
+        let shot = Rig::new(9).scrape(&target, body);
+        let expected = [
+            "U__http_2e_status:sum{U__a_2e_b=\"1\",job=\"j\"}",
+            "http_dot_status:sum{a_dot_b=\"1\",job=\"j\"}",
+            "http_status:sum{a_b=\"1\",job=\"j\"}",
+        ];
+        assert_eq!(shot.series(), expected, "{names:?}");
+        // Only a target that does not escape can send a name that legacy validation refuses.
+        let plain = Rig::new(9).scrape(&target, "{\"http.status:sum\",\"a.b\"=\"1\"} 1\n");
+        assert_eq!(plain.up, names == NameScheme::Utf8, "{}", plain.error);
+    }
 }

@@ -116,6 +116,32 @@ fn scr_824_and_826_a_repeated_timestamp_is_stored_once() {
 }
 
 #[test]
+fn scr_824_a_window_lets_older_samples_in() {
+    let mut rig = Rig::new(9);
+    let mut target = target();
+    target.out_of_order_ms = 1_000;
+    assert_eq!(times(&rig.scrape(&target, "a 1 5000\n")), [Some(5_000)]);
+    // Neither the newest once more, nor what is as old as the window; the newest stays the measure, within a scrape too.
+    let shot = rig.scrape(
+        &target,
+        "a 1 5000\na 2 4000\na 3 4001\na 4 4500\na 5 4400\na 6 5001\na 7 4001\na 8 4002\n",
+    );
+    assert_eq!(times(&shot), [4_001, 4_500, 4_400, 5_001, 4_002].map(Some));
+    assert_eq!(rig.reports.counters.out_of_order, 3);
+    assert_eq!(times(&rig.scrape(&target, "a 1 4001\na 2 4002\n")), [Some(4_002)]);
+    // A sample without a timestamp that comes after one of the future, and a marker.
+    rig.now = Some(UnixMillis(10_000));
+    target.track_timestamps_staleness = true;
+    assert_eq!(
+        times(&rig.scrape(&target, "b 1 10500\nc 1 11000\n")),
+        [Some(10_500), Some(11_000)]
+    );
+    assert_eq!(times(&rig.scrape(&target, "b 1\nc 1\n")), [None]);
+    assert_eq!(times(&rig.scrape(&target, "b 1 10500\n")), []);
+    assert_eq!(rig.scrape(&target, "# none\n").stale, ["b{job=\"j\"}"]);
+}
+
+#[test]
 fn scr_824_a_failed_scrape_commits_no_timestamp() {
     let mut rig = Rig::new(4);
     rig.scrape(&target(), "a 1 1000\n");
