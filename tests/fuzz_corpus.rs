@@ -120,6 +120,7 @@ replays! {
     text: 2000,
     openmetrics: 2000,
     protobuf: 2000,
+    scrape: 1000,
     relabel: 2000,
     config: 300,
     http_response: 300,

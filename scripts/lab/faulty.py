@@ -198,7 +198,8 @@ def histograms(n):
 
 def stamped_histograms(n, base):
     """Explicit timestamps: a histogram has that of the line that was read last."""
-    t = base + 1000 * n
+    # Far from the time of any scrape.
+    t = base + 1000 * n + 200_000
     return ["# TYPE nh_stamped histogram", *(f'nh_stamped_bucket{{i="{i}",le="+Inf"}} {n} {t - 100 * i}' for i in (1, 2, 3)),
             f'nh_stamped_count{{i="3"}} {n} {t - 301}', "# a comment", f'nh_stamped_bucket{{i="4",le="1"}} {n} {t - 400}', "# a comment in the middle",
             f'nh_stamped_bucket{{i="5",le="1"}} {n} {t - 500}']

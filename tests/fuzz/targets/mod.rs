@@ -21,6 +21,7 @@ mod relabel;
 #[path = "../../ring_support/mod.rs"]
 mod ring_support;
 mod rings;
+mod scrape;
 
 /// A function to be fuzzed.
 pub struct Target {
@@ -65,6 +66,7 @@ pub const ALL: &[Target] = &[
     Target::new("text", exposition::text, 256 * KIB, 4 * KIB),
     Target::new("openmetrics", exposition::openmetrics, 256 * KIB, 4 * KIB),
     Target::new("protobuf", exposition::protobuf, 256 * KIB, 4 * KIB),
+    Target::new("scrape", scrape::scrape, MIB, 4 * KIB),
     Target::new("relabel", relabel::relabel, 4 * MIB, KIB),
     Target::new("config", config::config, 4 * MIB, 4 * KIB),
     Target::new("http_response", http::http_response, 2 * MIB, 8 * KIB),
