@@ -159,7 +159,12 @@ impl Converter {
             Some(part) if part != ClassicPart::Other && self.state != State::Inhibited => part,
             _ => return false,
         };
-        if self.state == State::Outside && !self.begin(State::Collecting, builder.classic(format, family, raw)) {
+        if self.state == State::Outside
+            && !self.begin(
+                State::Collecting,
+                builder.classic(format, family, raw).map(|(_, series)| series),
+            )
+        {
             return false;
         }
         let number = f64::from_bits(value.to_bits());
@@ -174,13 +179,13 @@ impl Converter {
     /// A native histogram stands here: classic lines with its labels are no histogram.
     pub(super) fn inhibit(&mut self, (format, family, raw): (Format, &str, &[u8]), builder: &mut LabelBuilder) {
         self.clear();
-        self.begin(State::Inhibited, builder.classic(format, family, raw));
+        self.begin(State::Inhibited, builder.histogram(format, (family, ""), raw));
     }
 
-    fn begin(&mut self, state: State, classic: Option<(ClassicPart, SeriesText<'_>)>) -> bool {
+    fn begin(&mut self, state: State, series: Option<SeriesText<'_>>) -> bool {
         self.series.clear();
         // As text it is not longer than what it was read from; if it did not fit after all, it would be no histogram.
-        let fits = classic.is_some_and(|(_, series)| join_series(series, &mut self.series).is_ok());
+        let fits = series.is_some_and(|series| join_series(series, &mut self.series).is_ok());
         if fits {
             self.state = state;
         }
@@ -201,7 +206,7 @@ impl Converter {
     ) -> bool {
         let created = self.state == State::Collecting
             && builder
-                .created(format, family, raw)
+                .histogram(format, (family, "_created"), raw)
                 .is_some_and(|series| self.is(series));
         if created {
             // As for other samples, see `carried`.

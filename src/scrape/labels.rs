@@ -166,10 +166,15 @@ impl LabelBuilder {
         Some((part, self.without_bound(family)?))
     }
 
-    /// The series of the histogram of `family` whose `_created` line is exposed as `raw`; `None`: it is another line.
-    pub(super) fn created<'a>(&'a mut self, format: Format, family: &'a str, raw: &[u8]) -> Option<SeriesText<'a>> {
+    /// The series of the histogram of `family` whose line with this suffix is exposed as `raw`; `None`: it is another line.
+    pub(super) fn histogram<'a>(
+        &'a mut self,
+        format: Format,
+        (family, suffix): (&'a str, &str),
+        raw: &[u8],
+    ) -> Option<SeriesText<'a>> {
         parse_series(format, raw, &mut self.exposed).ok()?;
-        let base = self.exposed.metric_name().strip_suffix("_created");
+        let base = self.exposed.metric_name().strip_suffix(suffix);
         if base != Some(family) {
             return None;
         }

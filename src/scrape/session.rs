@@ -477,7 +477,7 @@ impl Work {
                 start_ms,
             } => {
                 self.complete(converter, target, shared)?;
-                if let Some(converter) = converter {
+                if let Some(converter) = converter.as_mut().filter(|_| target.convert_classic) {
                     converter.inhibit((self.format, &self.family, series), shared.builder);
                 }
                 let line = Line {
