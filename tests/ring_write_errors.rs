@@ -4,7 +4,7 @@ mod ring_support;
 
 use ring_support::{EXTRAS_BYTES, Told, World, boot, config, formatted, geometry, read_all, tell};
 use tidegate::clock::Instant;
-use tidegate::frame::{Frame, FrameNo};
+use tidegate::frame::{Frame, FrameNo, FrameSource as _};
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::storage::Storage as _;
 use tidegate::wal::testing::Ram;
@@ -135,7 +135,94 @@ fn in_memory_only_the_oldest_are_given_up_and_only_when_staging_is_full() {
         let readable: Vec<Told> = told[..4].iter().chain(&told[4 + all..]).cloned().collect();
         assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), readable);
         assert_eq!(ring.counters().loss(Reason::WriteError).frames as usize, all);
+        assert_eq!(ring.counters().loss(Reason::Damaged).frames, 0, "counted once");
     }
+}
+
+/// Appends, with whatever commit it takes.
+fn press(ring: &mut Ring<Ram>, world: &mut World, spare: &mut Frame) -> Told {
+    world.scrape(ring.next_frame());
+    while ring.append(&world.frame, &mut world.catalogue).is_err() {
+        let _ = ring.commit_with(&mut world.catalogue, Some(spare));
+    }
+    let mut told = tell(&world.frame, &world.catalogue);
+    told.number = ring.next_frame().0 - 1;
+    told.unix_ms = ring.unix_ms(told.time_ms);
+    told
+}
+
+/// What is not there is counted as lost to write errors, to the sample, and as nothing else.
+fn account(ring: &mut Ring<Ram>, world: &World, told: &[Told], seen: &str) {
+    let there = read_all(ring, &world.catalogue, 0, FrameNo(0));
+    let mut lost: Vec<&Told> = told.iter().collect();
+    for frame in &there {
+        let place = lost.iter().position(|told| *told == frame);
+        lost.remove(place.unwrap_or_else(|| panic!("{seen}: {frame:?} was never appended")));
+    }
+    let samples = |told: &&Told| if told.up { told.samples.len() as u64 } else { 0 };
+    let expected = (lost.len() as u64, lost.iter().map(samples).sum::<u64>());
+    for reason in Reason::ALL {
+        let counted = ring.counters().loss(reason);
+        let expected = if reason == Reason::WriteError { expected } else { (0, 0) };
+        // What was in memory at a crash is estimated from above.
+        if reason != Reason::Crash {
+            assert_eq!((counted.frames, counted.samples), expected, "{seen}, {reason:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_given_up_is_counted_once_and_to_the_sample_over_restarts() {
+    let mut lost = 0;
+    for shape in shapes() {
+        for seed in 0..150 {
+            let seen = format!("{shape:?}, seed {seed}");
+            let mut world = World::new(seed);
+            let mut spare = Frame::with_extras(32, EXTRAS_BYTES);
+            let mut told = Vec::new();
+            let mut image = formatted(shape, seed);
+            for boot in 1..4 {
+                let mut ring = mount(image, &mut world, boot, 1);
+                for _ in 0..world.rng.usize(0..6) {
+                    told.push(press(&mut ring, &mut world, &mut spare));
+                }
+                if world.rng.bool() {
+                    ring.commit(&mut world.catalogue).expect("sound");
+                }
+                let calls = [1, 5, 12, u64::MAX][world.rng.usize(..4)];
+                fail(&mut ring, calls);
+                for _ in 0..world.rng.usize(1..40) {
+                    told.push(press(&mut ring, &mut world, &mut spare));
+                    match world.rng.u8(0..8) {
+                        0 => drop(ring.commit_with(&mut world.catalogue, Some(&mut spare))),
+                        1 => drop(ring.commit(&mut world.catalogue)),
+                        2 => ring.cut(),
+                        3 => {
+                            // A sender has some in hand.
+                            let mut source = ring.source(0, &world.catalogue);
+                            let mut frame = Frame::with_extras(32, EXTRAS_BYTES);
+                            for _ in 0..3 {
+                                let _ = source.next(&mut frame).expect("memory can be read");
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                ring.storage_mut().fail_to = 0;
+                // Nothing is in hand any more.
+                ring.source(0, &world.catalogue).seek(FrameNo(0));
+                ring.commit_with(&mut world.catalogue, Some(&mut spare))
+                    .expect("sound again");
+                account(&mut ring, &world, &told, &seen);
+                ring.commit(&mut world.catalogue).expect("sound");
+                lost += ring.counters().loss(Reason::WriteError).frames;
+                image = ring.into_storage().crash(&[], 1);
+            }
+            let mut ring = mount(image, &mut world, 9, 1);
+            account(&mut ring, &world, &told, &seen);
+        }
+    }
+    assert!(lost > 1_000, "{lost} frames were lost");
 }
 
 #[test]

@@ -592,12 +592,36 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// Frames `from..to` are counted as lost: readers that miss them do not count them again.
+    /// Frames `from..to` are counted as lost: who misses them does not count them again, now or after a restart.
     pub(crate) fn write_off(&mut self, from: FrameNo, to: FrameNo) {
+        if let Some((_, end)) = self.written_off.back_mut().filter(|(_, end)| *end == from.0) {
+            *end = to.0;
+            return;
+        }
         if self.written_off.is_full() {
             self.written_off.pop_front();
         }
         let _ = self.written_off.push_back((from.0, to.0));
+    }
+
+    /// Makes the staged chunks say which of the frames before them were counted as lost since they were begun. A number is never
+    /// longer than the one it takes the place of.
+    pub(crate) fn tell_prior(&mut self) {
+        for serial in self.staging.first()..self.staging.end() {
+            let Some(chunk) = self
+                .staging
+                .get(serial)
+                .filter(|block| block.sync)
+                .map(|block| block.chunk)
+            else {
+                continue;
+            };
+            let prior = self.prior(chunk);
+            if prior < chunk {
+                self.staging
+                    .edit_front_record(serial, |start| record::set_prior(start, prior.0));
+            }
+        }
     }
 
     /// Frames from `from` to before `to` in the staged blocks `of`, and their samples: as they were read, else, in a block of
@@ -655,6 +679,7 @@ impl<S: Storage> Ring<S> {
             self.chunk.open = false;
         }
         self.drop_staged((end - first) as usize);
+        self.tell_prior();
     }
 }
 

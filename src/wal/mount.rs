@@ -65,6 +65,8 @@ pub(crate) fn control_blocks(config: &RingConfig, geometry: &Geometry) -> usize 
 #[derive(Default)]
 struct HeadScan {
     next: FrameNo,
+    /// Highest number that a chunk began with: those before it may have been given up, but were used.
+    begun: FrameNo,
     frames: u64,
     samples: u64,
     dictionary: DictionaryCheck,
@@ -161,7 +163,7 @@ impl<S: Storage> Ring<S> {
         // So are those of frames in segments given up after write errors: they were written in part, and the head does not
         // tell of them.
         let given_up = ring.slots.segments_from(0).map(|(_, slot)| slot.first_frame).max();
-        ring.next = ring.next.max(given_up.unwrap_or_default());
+        ring.next = ring.next.max(given_up.unwrap_or_default()).max(ring.first_number);
         if report.segments + report.headless_slots + report.foreign_segments > 0 {
             ring.next = FrameNo(ring.next.0 + FRAME_NO_SKIP);
         }
@@ -451,6 +453,7 @@ impl<S: Storage> Ring<S> {
             }
         };
         self.next = self.next.max(scan.next);
+        self.first_number = scan.begun;
         self.flash_frames += scan.frames;
         self.flash_samples += scan.samples;
         report.head_frames = scan.frames;
@@ -635,6 +638,7 @@ impl<S: Storage> Ring<S> {
                     self.boots
                         .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
                     scan.next = scan.next.max(FrameNo(start.prior));
+                    scan.begun = scan.begun.max(FrameNo(start.frame_no));
                     scan.config_crc = Some(start.config_crc);
                     tally.start(&start);
                 }

@@ -278,6 +278,30 @@ pub fn emit<T: Serialize>(kind: u8, value: &T, buffer: &mut [u8], out: &mut impl
     out.put(payload)
 }
 
+/// Sets the field `prior` of a START to a number not above the one it has, as long as that.
+pub(crate) fn set_prior(start: &mut [u8], prior: u64) {
+    let len = start.len();
+    let place = || -> Result<(usize, usize), CursorError> {
+        let mut cursor = Cursor::new(start);
+        cursor.u64()?;
+        cursor.bytes(16)?;
+        cursor.u64()?;
+        cursor.u64()?;
+        cursor.u8()?;
+        cursor.u64()?;
+        cursor.u64()?;
+        let at = len - cursor.remaining();
+        cursor.u64()?;
+        Ok((at, len - cursor.remaining()))
+    };
+    if let Ok((from, to)) = place() {
+        let last = to - from - 1;
+        for (place, byte) in start[from..to].iter_mut().enumerate() {
+            *byte = (prior >> (7 * place)) as u8 & 0x7f | if place < last { 0x80 } else { 0 };
+        }
+    }
+}
+
 /// Writes type and length.
 ///
 /// # Errors

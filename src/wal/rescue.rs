@@ -22,10 +22,54 @@ use crate::frame::{Frame, FrameNo};
 
 /// What was coded anew, and what was given up.
 struct Anew {
-    /// Serial of the first block of the new chunk.
-    serial: Option<u64>,
-    kept: Loss,
-    lost: Loss,
+    /// Serial of the first block of the new chunk, and its first frame.
+    begun: Option<(u64, FrameNo)>,
+    /// Frames in it.
+    frames: u64,
+    kept: Parts,
+    lost: Parts,
+    /// Numbers of what was given up.
+    gone: Option<(FrameNo, FrameNo)>,
+    /// Every remote has the frames before this one.
+    acknowledged: FrameNo,
+    /// Or has those before this one in hand.
+    held_to: FrameNo,
+}
+
+/// Sums of frames that a sender has in hand, and of those after them.
+#[derive(Clone, Copy, Default)]
+struct Parts {
+    held: Loss,
+    rest: Loss,
+}
+
+impl Anew {
+    fn part(&self, number: FrameNo, samples: u32, unix_ms: Option<i64>) -> Parts {
+        let mut parts = Parts::default();
+        if number < self.acknowledged {
+            return parts;
+        }
+        let part = if number < self.held_to {
+            &mut parts.held
+        } else {
+            &mut parts.rest
+        };
+        part.add_frame(samples.into(), unix_ms);
+        parts
+    }
+
+    fn lose(&mut self, from: FrameNo, to: FrameNo, parts: &Parts) {
+        self.lost.add(parts);
+        let (first, _) = *self.gone.get_or_insert((from, to));
+        self.gone = Some((first, to));
+    }
+}
+
+impl Parts {
+    fn add(&mut self, other: &Self) {
+        self.held.add(&other.held);
+        self.rest.add(&other.rest);
+    }
 }
 
 impl<S: Storage> Ring<S> {
@@ -39,18 +83,28 @@ impl<S: Storage> Ring<S> {
         let end = self.staging.chunk_end(first);
         let whole = self.round.until > first;
         let others = self.staging.end() > end;
+        let held_to = self.held_to();
         let reader = self.readers.first_mut().and_then(Option::take);
         let lent = spare.zip(head).zip(self.staging.first_frame_of(first..end));
         match (lent, reader) {
             (Some(((frame, head), from)), Some(mut reader)) => {
-                if self.decode_up_to(from, head, reader.lend(), frame) {
-                    self.code_anew(from, reader.lend(), frame, catalogue);
-                    self.chunk.open &= !others;
+                let anew = if self.decode_up_to(from, head, reader.lend(), frame) {
+                    Some(self.code_anew((from, held_to), reader.lend(), frame, catalogue))
                 } else {
-                    self.lose_front(Reason::WriteError);
-                }
+                    None
+                };
                 reader.lend().forget();
+                // It tells what its sender has in hand of what is given up.
                 self.readers[0] = Some(reader);
+                match anew {
+                    Some(anew) => {
+                        self.chunk.open &= !others;
+                        if let Some((from, to)) = anew.gone {
+                            self.give_up(Reason::WriteError, from, to, &anew.lost.held, &anew.lost.rest);
+                        }
+                    }
+                    None => self.lose_front(Reason::WriteError),
+                }
             }
             (_, reader) => {
                 if let Some(place) = self.readers.first_mut() {
@@ -102,17 +156,28 @@ impl<S: Storage> Ring<S> {
         true
     }
 
-    /// Moves the frames of the front blocks, of which `from` is the first, into a chunk of their own.
-    fn code_anew(&mut self, from: FrameNo, decoder: &mut Decoder, frame: &mut Frame, catalogue: &Catalogue) {
+    /// Moves the frames of the front blocks, of which `from` is the first, into a chunk of their own. Senders have those before
+    /// `held_to`.
+    fn code_anew(
+        &mut self,
+        (from, held_to): (FrameNo, FrameNo),
+        decoder: &mut Decoder,
+        frame: &mut Frame,
+        catalogue: &Catalogue,
+    ) -> Anew {
         let first = self.staging.first();
         let end = self.staging.chunk_end(first);
         let until = self.staging.get(end).map_or(self.next, |next| next.chunk);
         let others = (self.staging.end() - end) as usize;
         let next = self.next;
         let mut anew = Anew {
-            serial: None,
-            kept: Loss::default(),
-            lost: Loss::default(),
+            begun: None,
+            frames: 0,
+            kept: Parts::default(),
+            lost: Parts::default(),
+            gone: None,
+            acknowledged: self.min_ack(),
+            held_to,
         };
         self.chunk.open = false;
         let mut number = from;
@@ -146,19 +211,19 @@ impl<S: Storage> Ring<S> {
         // What could not be decoded: nothing that was staged by this process should be.
         let rest = until.0.saturating_sub(number.0);
         if rest > 0 {
-            self.drop_new(&mut anew);
-            anew.lost.frames += rest;
-            anew.lost.samples += rest * self.samples_per_frame();
+            self.drop_new(&mut anew, number);
+            let mut lost = Parts::default();
+            lost.rest.frames = rest;
+            lost.rest.samples = rest * self.samples_per_frame();
+            anew.lose(number, until, &lost);
+            self.write_off(number, until);
         }
         self.staging.rotate_front(others);
         self.staging.forget_marks();
         self.staged_losses = None;
-        if anew.lost.frames > 0 {
-            let to = FrameNo(from.0 + anew.lost.frames);
-            self.lose(Reason::WriteError, from.0, to.0 - 1, &anew.lost);
-            self.write_off(from, to);
-        }
-        self.counters.frames_coded_again += anew.kept.frames;
+        self.tell_prior();
+        self.counters.frames_coded_again += anew.frames;
+        anew
     }
 
     /// Puts a frame behind the new chunk; where there is no room, gives up what stands before it.
@@ -166,24 +231,33 @@ impl<S: Storage> Ring<S> {
         let samples = if frame.up { frame.samples.len() as u32 } else { 0 };
         let unix_ms = self.unix_ms(frame.time_ms);
         let end = self.staging.end();
+        let number = frame.number;
+        let part = anew.part(number, samples, unix_ms);
         let mut placed = self.place(frame, samples, catalogue);
-        if placed.is_err() && anew.kept.frames > 0 {
-            self.drop_new(anew);
+        if placed.is_err() && anew.frames > 0 {
+            self.drop_new(anew, number);
             placed = self.place(frame, samples, catalogue);
         }
         if placed.is_ok() {
-            anew.serial.get_or_insert(end.min(self.staging.end() - 1));
-            anew.kept.add_frame(samples.into(), unix_ms);
+            anew.begun.get_or_insert((end.min(self.staging.end() - 1), number));
+            anew.frames += 1;
+            anew.kept.add(&part);
         } else {
-            anew.lost.add_frame(samples.into(), unix_ms);
+            let after = FrameNo(number.0 + 1);
+            anew.lose(number, after, &part);
+            self.write_off(number, after);
         }
     }
 
-    fn drop_new(&mut self, anew: &mut Anew) {
-        if let Some(serial) = anew.serial.take() {
+    /// Gives up the frames of the new chunk, which are those before `end`.
+    fn drop_new(&mut self, anew: &mut Anew, end: FrameNo) {
+        if let Some((serial, from)) = anew.begun.take() {
             self.staging.cut_back(serial);
             self.chunk.open = false;
-            anew.lost.add(&core::mem::take(&mut anew.kept));
+            anew.frames = 0;
+            let kept = core::mem::take(&mut anew.kept);
+            anew.lose(from, end, &kept);
+            self.write_off(from, end);
         }
     }
 }

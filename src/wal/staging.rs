@@ -301,6 +301,20 @@ impl Staging {
         self.open = false;
     }
 
+    /// Changes the payload of the record that block `serial` begins with, which lies in this block.
+    pub(crate) fn edit_front_record(&mut self, serial: u64, edit: impl FnOnce(&mut [u8])) {
+        let Some(used) = self.get(serial).map(|block| usize::from(block.used)) else {
+            return;
+        };
+        let payload = &mut self.block_mut(serial)[BLOCK_HEADER_BYTES..][..used];
+        let mut cursor = Cursor::new(payload);
+        let len = cursor.u8().and_then(|_kind| cursor.u64());
+        let at = used - cursor.remaining();
+        if let Some(record) = len.ok().and_then(|len| payload[at..].get_mut(..len as usize)) {
+            edit(record);
+        }
+    }
+
     /// Moves the first `count` blocks behind the others.
     pub(crate) fn rotate_front(&mut self, count: usize) {
         let (first, end) = (self.first, self.end());

@@ -340,12 +340,19 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// The number that follows the last frame before `frame_no`: mount leaves numbers out.
+    /// The number that follows the last frame before `frame_no` that was not counted as lost: mount leaves numbers out.
     pub(crate) fn prior(&self, frame_no: FrameNo) -> FrameNo {
-        if frame_no == self.first_number {
+        // The latest ranges are at the back, and each ends where a later one may begin.
+        let before = self.written_off.iter().rev().fold(
+            frame_no,
+            |at, &(from, end)| {
+                if end == at.0 { FrameNo(from) } else { at }
+            },
+        );
+        if before == self.first_number {
             self.found_next
         } else {
-            frame_no
+            before
         }
     }
 
