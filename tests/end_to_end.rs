@@ -231,7 +231,7 @@ fn sigterm_in_an_outage_keeps_everything_for_the_next_start() {
 }
 
 #[test]
-fn kill_9_in_an_outage_loses_at_most_what_was_not_committed() {
+fn kill_9_in_an_outage_loses_at_most_the_scrape_in_hand() {
     let setup = Setup::new(None);
     let config = setup.config("0s", None);
     let agent = Agent::start(&config);
@@ -245,7 +245,8 @@ fn kill_9_in_an_outage_loses_at_most_what_was_not_committed() {
     setup.wait_for_scrape(killed + 3);
     assert!(agent.log().contains("ring mounted"), "the start says what it found");
     assert!(agent.terminate().success());
-    // The scrape in hand when the process died may be missing; what the receiver had may come again.
+    // The scrape in hand when the process died may be missing, the target may even tell of it late; all before it were committed
+    // before it was asked for. What the receiver had may come again.
     let mut seen: Vec<u64> = setup.delivered_scrapes();
     seen.sort_unstable();
     seen.dedup();
@@ -253,7 +254,7 @@ fn kill_9_in_an_outage_loses_at_most_what_was_not_committed() {
         .filter(|scrape| !seen.contains(scrape))
         .collect();
     assert!(
-        missing.iter().all(|scrape| *scrape + 1 >= killed - 1) && missing.len() <= 2,
+        missing.len() <= 1 && missing.iter().all(|scrape| *scrape + 1 >= killed),
         "missing {missing:?} of {killed}"
     );
 }

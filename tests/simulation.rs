@@ -501,7 +501,7 @@ fn storage_errors_are_counted() {
         storage_errors: true,
         ..Allowed::default()
     };
-    property(2_000..2_040, allowed);
+    property(2_000..2_060, allowed);
 }
 
 #[test]

@@ -452,7 +452,7 @@ impl Rig {
         }
     }
 
-    /// Takes everything there is to send.
+    /// Takes everything there is to send, as slowly as it comes: what has waited for long is paced.
     fn drain(&mut self) {
         let mut at = Instant(self.now);
         loop {
@@ -468,10 +468,11 @@ impl Rig {
                     self.arrived.extend(samples);
                     agent.on_response(0, at, &head);
                 }
-                Action::Wait(until) if until.0 < at.0 + 100 => at = until,
-                _ => return,
+                Action::Wait(until) if until < Instant(u64::MAX) => at = until,
+                _ => break,
             }
         }
+        self.now = at.0;
     }
 
     /// Names of the series of `x` marked since `from`, and nothing of other targets.
@@ -525,7 +526,7 @@ const SENDER: SenderConfig = SenderConfig {
     max_backoff_ms: 5_000,
     connect_backoff_ms: 1_000,
     rate_limit: 0,
-    slow_start_ms: 0,
+    slow_start_ms: 60_000,
     max_sample_age_ms: 0,
     retry_on_429: true,
     message: MessageChoice::Fixed(Protocol::V2),

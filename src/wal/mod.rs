@@ -27,7 +27,8 @@
 //!
 //! [`format::Geometry`] has the limits. Everything is allocated by [`Ring::mount`]: [`Ring::ram_bytes`] adds it up. Per
 //! series the writer takes 21 bytes (codec state 19, layout 2) and a bit, each reader 24 and a bit (another 3 for the place of
-//! the definition, which is read again from flash when it is asked for); each side 3.6 KB of codec tables with TC1. Each reader also takes one block and 12 bytes per block of a slot.
+//! the definition, which is read again from flash when it is asked for); each side 3.6 KB of codec tables with TC1 and 1.5 KB
+//! of what it knows of targets. Each reader also takes one block, 12 bytes per block of a slot, and 2 KB of what it gave out.
 //!
 //! # When things go wrong
 //!
@@ -541,8 +542,10 @@ impl<S: Storage> Ring<S> {
     pub fn ram_bytes(config: &RingConfig, geometry: &Geometry) -> usize {
         let block = geometry.block_bytes as usize;
         let index = geometry.blocks_per_slot as usize * size_of::<segment::Entry>();
-        let coder = Codec::ram_bytes(config.codec) + config.max_series * (size_of::<SeriesState>() + 2);
-        let reader = coder + block + index + Places::ram_bytes(config.max_series, geometry);
+        let timing = size_of::<timing::Timing>();
+        let coder = Codec::ram_bytes(config.codec) + config.max_series * (size_of::<SeriesState>() + 2) + timing;
+        let given = size_of::<held::Given>();
+        let reader = coder + given + block + index + Places::ram_bytes(config.max_series, geometry);
         let scratch = mount::record_bytes(config, geometry) + 2 * mount::raw_bytes(config) + dictionary::MAX_TEXT;
         coder
             + Bits::ram_bytes(config.max_series)

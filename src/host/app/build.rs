@@ -469,6 +469,7 @@ impl Plan {
             remotes: self.remotes,
             newest_ms: Cell::new(0),
             stored: Event::new(),
+            committed: Event::new(),
             answered: Event::new(),
             commits: CommitStats::default(),
             stuck: Cell::new(0),

@@ -16,6 +16,7 @@ pub async fn run(shared: SharedRef) {
             Some((at, what)) if at <= now() => {
                 let result = commit(&shared, what);
                 was_degraded = report(&shared, result, was_degraded);
+                shared.committed.notify();
                 smol::future::yield_now().await;
             }
             // Nothing to write now: the time for an erase, which takes up to two seconds.

@@ -25,6 +25,10 @@ use std::path::Path;
 /// local network. It is tried again as soon, three times, and then to its timeout.
 const PATIENCE_MS: u64 = 100;
 
+/// How long a worker waits for the commit of what it has scraped, milliseconds. A commit holds up everything else while it lasts, so this
+/// only bounds the wait for one that does not begin.
+const COMMIT_PATIENCE_MS: u64 = 1_000;
+
 /// A scrape this late says that no worker is free, milliseconds.
 const GRACE_MS: u64 = 20;
 
@@ -160,8 +164,20 @@ async fn scrape(shared: &SharedRef, due: Due, worker: &mut Worker) {
         note_failure(shared, due, path);
     }
     pools::stored(shared);
+    let committed = shared.committed.count();
     shared.stored.notify();
     log_outcome(shared, due);
+    // What is to be on the medium at once is there before more is asked for: with `commit_interval: 0s` a process that is killed
+    // loses what was being scraped and nothing else.
+    if shared
+        .agent
+        .borrow()
+        .next_commit(now())
+        .is_some_and(|(at, _)| at <= now())
+    {
+        let patience = sleep(now() + COMMIT_PATIENCE_MS);
+        smol::future::or(shared.committed.after(committed), patience).await;
+    }
 }
 
 /// Why there is no body, or only a part.

@@ -133,6 +133,8 @@ pub struct Shared {
     pub newest_ms: Cell<i64>,
     /// A frame was stored.
     pub stored: Event,
+    /// A commit has ended, well or not.
+    pub committed: Event,
     /// A remote has answered or failed: acknowledgements may have moved.
     pub answered: Event,
     /// Commits.
