@@ -376,3 +376,45 @@ fn client_certificates_are_exchanged_without_a_restart() {
     assert_eq!(reaches(&new).expect("the new certificate"), 200);
     assert!(refused(&old));
 }
+
+#[cfg(feature = "sigv4")]
+#[test]
+fn nothing_is_signed_or_sent_before_the_time_is_known() {
+    let mut seen = Vec::new();
+    with_server(
+        async |_, mut peer: Peer| {
+            while let Some(request) = peer.request().await {
+                seen.push(request.head);
+                peer.send(ok("x")).await;
+            }
+        },
+        async |address| {
+            let mut client = client_with(address, |config| {
+                config.authorization = Authorization::Signed(Rc::new(Signer {
+                    region: "eu-west-1".into(),
+                    service: DEFAULT_SERVICE.into(),
+                    keys: AwsKeys::Inline {
+                        access_key: "AK".into(),
+                        secret_key: Secret::inline("s"),
+                    },
+                }));
+            });
+            let error = fetch(&mut client, &post(b"samples")).await.0.expect_err("no time");
+            assert!(matches!(error, HttpError::Sign(SignError::ClockUnknown)), "{error}");
+            assert_eq!((error.class(), client.stats().connections), ("credentials", 0));
+            let request = Request {
+                wall: Some(crate::clock::UnixMillis(1_440_938_160_000)),
+                ..post(b"samples")
+            };
+            assert_eq!(fetch(&mut client, &request).await.0.expect("signed").status, 200);
+        },
+    );
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].contains("x-amz-date: 20150830T123600Z\r\n"), "{}", seen[0]);
+    assert!(
+        seen[0].contains(
+            "Credential=AK/20150830/eu-west-1/aps/aws4_request, SignedHeaders=content-length;host;x-amz-date, "
+        )
+    );
+    assert_eq!(seen[0].matches("\r\nhost: ").count(), 1);
+}
