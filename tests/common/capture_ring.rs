@@ -64,7 +64,7 @@ impl<'a> Player<'a> {
 
     /// Bytes of all names and labels, with what the catalogue needs around them.
     pub fn text_bytes(&self) -> usize {
-        self.texts.iter().map(|(name, body)| name.len() + body.len() + 8).sum()
+        self.texts.iter().map(|(name, body)| name.len() + body.len() + 16).sum()
     }
 
     /// Passes over the capture that were begun.
