@@ -73,9 +73,9 @@ impl Feed {
             // A copy.
             return;
         }
-        let first = header.flags & flag::FIRST != 0;
+        let begins = header.flags & flag::FIRST == 0 || before.is_empty();
         let behind = before.iter().all(|entry| (entry.epoch, entry.offset) < key);
-        self.in_order &= behind && !(first && !before.is_empty());
+        self.in_order &= behind && begins;
         if !self.in_order {
             return;
         }
