@@ -58,6 +58,8 @@ step_fmt() { cargo fmt --all -- --check; }
 step_clippy() {
     cargo clippy --locked --all-targets -- -D warnings
     cargo clippy --locked --lib --no-default-features -- -D warnings
+    # Without what signs requests.
+    cargo check --locked --lib --no-default-features --features host
 }
 
 # The target's prebuilt `core` and `alloc`: there already, or fetched by rustup within two minutes.
