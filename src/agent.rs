@@ -140,6 +140,7 @@ impl<S: Storage> Agent<S> {
         } = parts;
         for (remote, sender) in senders.iter_mut().enumerate() {
             sender.set_sent_before(ring.sent_until(remote));
+            sender.set_delivered_ahead(ring.ahead(remote));
         }
         if let Some(offset) = offset_ms(&ring, now) {
             schedule.clock(offset, now);
@@ -170,6 +171,10 @@ impl<S: Storage> Agent<S> {
 
     /// Tells the time: wall time is `wall` now, known from `source`, wrong by at most `error_ms`.
     pub fn clock(&mut self, now: Instant, wall: UnixMillis, source: ClockSource, error_ms: u32) {
+        let before = self.wall(now).filter(|&before| before > wall);
+        for sender in &mut self.senders {
+            sender.clock_was(before);
+        }
         self.ring.clock(now, wall, source, error_ms);
         if let Some(offset) = offset_ms(&self.ring, now) {
             self.schedule.clock(offset, now);
@@ -307,7 +312,8 @@ impl<S: Storage> Agent<S> {
         };
         let mut source = self.ring.source(remote, &self.catalogue);
         let action = sender.poll(now, wall, &mut source, &self.metadata)?;
-        if action == Action::Send && sender.request().samples > 0 && sender.request().retry_attempt == 0 {
+        let first = action == Action::Send && sender.request().samples > 0 && sender.request().retry_attempt == 0;
+        if first && !sender.sends_ahead() {
             // What is scraped from now on is not part of this request: the staged blocks up to here can go as soon
             // as it is acknowledged. Repeating a request begins nothing new, and a new chunk costs full values.
             self.ring.cut();
@@ -374,6 +380,8 @@ impl<S: Storage> Agent<S> {
             }
             self.ring.acknowledge(remote, acknowledged);
         }
+        let hand = sender.in_hand();
+        self.ring.delivered_ahead(remote, sender.delivered_ahead(), hand);
     }
 
     /// When the ring next wants a commit, and of what.

@@ -265,6 +265,12 @@ pub trait FrameSource {
     /// Makes `at`, or the first later frame that still exists, the next one to be read.
     fn seek(&mut self, at: FrameNo);
 
+    /// The number that the next frame to come will have; `None`: not known. A source that knows can be read from there on while
+    /// older frames still wait.
+    fn end(&self) -> Option<FrameNo> {
+        None
+    }
+
     /// Names of the series and labels of the targets of the frames read since the last boundary.
     fn names(&mut self) -> crate::catalogue::Names<'_>;
 }

@@ -25,3 +25,6 @@ pub const MAX_LINE_BYTES: usize = 20 * 1024;
 
 /// Remotes (`remote_write` entries). Each costs a batch, a reader and a TLS connection.
 pub const MAX_REMOTES: usize = 8;
+
+/// Spans of frames that a remote may have beyond its acknowledgement. 40 bytes each.
+pub const MAX_SPANS_AHEAD: usize = 8;

@@ -323,6 +323,50 @@ fn defaults_pass_from_global_to_jobs_and_from_uplink_to_remotes() {
 }
 
 #[test]
+fn a_live_share_needs_a_remote_that_accepts_out_of_order() {
+    let dir = Dir::new("share");
+    let load = |remote: &str, share: &str| {
+        dir.load(format!(
+            "remote_write:\n- {{url: 'http://h/'{remote}}}\ntidegate: {{uplink: {{live_share: {share}}}}}\n"
+        ))
+    };
+    let declared = ", accepts_out_of_order: true";
+    for (share, thousandths) in [
+        ("0", 0),
+        ("0.2", 200),
+        ("0.05", 50),
+        ("0.333", 333),
+        ("1", 1000),
+        ("1.0", 1000),
+    ] {
+        let loaded = load(declared, share).unwrap();
+        assert_eq!(
+            loaded.config.tidegate.uplink.live_share.thousandths, thousandths,
+            "{share}"
+        );
+    }
+    assert!(load("", "0").is_ok());
+    for (remote, share) in [
+        ("", "0.2"),
+        (", accepts_out_of_order: false", "1"),
+        (declared, "1.001"),
+        (declared, "2"),
+        (declared, "-0.1"),
+        (declared, "0.1234"),
+        (declared, ".5"),
+        (declared, "20%"),
+    ] {
+        let error = load(remote, share).unwrap_err().to_string();
+        assert!(error.contains("live_share"), "{share}: {error}");
+    }
+    let error = load("", "0.2").unwrap_err().to_string();
+    assert!(
+        error.contains("found 0.2") && error.contains("accepts_out_of_order"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_unnamed_remote_keeps_its_name_when_secrets_and_timeouts_change() {
     let dir = Dir::new("name");
     let name = |text: &str| {

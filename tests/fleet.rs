@@ -13,6 +13,7 @@ const PLAN: Plan = Plan {
     capacity: 2_500,
     retry_after_s: None,
     slow_start_ms: 60_000,
+    live_share: 0,
     restarted: false,
 };
 

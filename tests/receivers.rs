@@ -275,6 +275,7 @@ fn sender(message: MessageChoice) -> Sender {
         connect_backoff_ms: 1_000,
         rate_limit: 0,
         slow_start_ms: 60_000,
+        live_share: 0,
         max_sample_age_ms: 0,
         retry_on_429: true,
         message,

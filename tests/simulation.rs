@@ -447,9 +447,140 @@ fn a_box_told_never_to_wait_sends_before_it_knows_the_time() {
     assert!(verdict.lost <= counts.clock, "{verdict:?} {counts:?}");
 }
 
+/// A machine whose one receiver takes samples in any order, paced.
+fn sharing(live_share: u16) -> Setup {
+    let remote = Remote {
+        live_share,
+        ..Remote::default()
+    };
+    Setup {
+        remotes: vec![remote],
+        slow_start_ms: 60_000,
+        ..Setup::default()
+    }
+}
+
+/// Age of the newest sample that has arrived, milliseconds.
+fn newest_age(world: &World) -> u64 {
+    let newest = world.receivers[0].stored.iter().map(|sent| sent.unix_ms).max();
+    world.unix_ms().abs_diff(newest.expect("something has arrived"))
+}
+
+/// Runs while fresh samples go ahead, at most `ms`; every 10 s they must be fresh. Returns how long they did.
+fn watch_fresh(world: &mut World, ms: u64) -> u64 {
+    let mut watched = 0;
+    while watched < ms && world.agent().senders()[0].is_ahead() {
+        world.run(10_000);
+        watched += 10_000;
+        let age = newest_age(world);
+        assert!(age <= 20_000, "{age} ms old after {watched} ms");
+    }
+    watched
+}
+
+#[test]
+fn fresh_samples_go_ahead_of_a_backlog() {
+    let mut world = World::new(sharing(200));
+    world.run(5 * MINUTE);
+    world.receivers[0].up = false;
+    for _ in 0..12 {
+        world.targets[0].churn(&mut world.random);
+        world.run(10 * MINUTE);
+    }
+    world.receivers[0].up = true;
+    world.run(40_000);
+    assert!(watch_fresh(&mut world, 60 * MINUTE) > 2 * MINUTE);
+    assert!(world.counts(0).requests == 0 && world.agent().senders()[0].counters().samples_ahead > 100);
+    end("live_share", &mut world);
+    nothing_lost(&world, 0);
+    assert_eq!(world.judge(0).repeated, 0);
+}
+
+#[test]
+fn a_second_outage_while_fresh_samples_go_ahead_leaves_a_second_backlog() {
+    let mut world = World::new(sharing(500));
+    world.receivers[0].up = false;
+    world.run(60 * MINUTE);
+    for _ in 0..3 {
+        world.receivers[0].up = true;
+        world.run(40_000);
+        assert_eq!(watch_fresh(&mut world, MINUTE), MINUTE);
+        world.receivers[0].up = false;
+        world.run(6 * MINUTE);
+    }
+    assert!(world.agent().senders()[0].delivered_ahead().count() > 1);
+    end("live_share_outages", &mut world);
+    nothing_lost(&world, 0);
+    assert_eq!(world.judge(0).repeated, 0);
+}
+
+#[test]
+fn an_orderly_restart_does_not_repeat_what_went_ahead() {
+    let mut world = World::new(sharing(200));
+    world.receivers[0].up = false;
+    world.run(60 * MINUTE);
+    world.receivers[0].up = true;
+    world.run(40_000);
+    watch_fresh(&mut world, MINUTE);
+    world.reload(2_000);
+    world.run(MINUTE);
+    world.reload(2_000);
+    end("live_share_restarts", &mut world);
+    nothing_lost(&world, 0);
+    assert_eq!(world.judge(0).repeated, 0);
+}
+
+#[test]
+fn after_a_power_cut_only_what_went_ahead_since_the_last_commit_is_repeated() {
+    let mut world = World::new(sharing(200));
+    world.receivers[0].up = false;
+    world.run(120 * MINUTE);
+    world.receivers[0].up = true;
+    world.run(40_000);
+    let mut ahead = 0;
+    for _ in 0..3 {
+        watch_fresh(&mut world, 100_000);
+        ahead += world.agent().senders()[0].counters().samples_ahead;
+        world.cut_power(5_000);
+        world.run(MINUTE);
+    }
+    assert!(ahead > 300, "{ahead}");
+    end("live_share_power_cuts", &mut world);
+    let verdict = world.judge(0);
+    assert_eq!((verdict.lost, verdict.refused), (0, 0), "{verdict:?}");
+    // 70 s of two targets and thirteen series each, and a request of the backlog that was not acknowledged on flash.
+    assert!(verdict.repeated <= 3 * (14 * 16 + 5_000), "{verdict:?}");
+}
+
+#[test]
+fn what_went_ahead_is_no_loss_when_the_ring_laps_it() {
+    let mut world = World::new(Setup {
+        geometry: shape(512, 16, 5, Medium::Rewritable),
+        ..sharing(1_000)
+    });
+    world.receivers[0].up = false;
+    world.run(120 * MINUTE);
+    // The link takes little more than what is scraped.
+    world.receivers[0].up = true;
+    world.receivers[0].most = 60;
+    world.receivers[0].slow_ms = 34_000;
+    world.run(600 * MINUTE);
+    let ahead = world.agent().senders()[0].counters().samples_ahead;
+    world.receivers[0].slow_ms = 50;
+    end("live_share_lapping", &mut world);
+    let (verdict, lapped) = (world.judge(0), world.ring_loss(Reason::Lapped));
+    assert!(lapped.frames > 100 && ahead > 1_000, "{lapped:?} {ahead}");
+    counted_exactly(&verdict, lapped);
+    assert_eq!(verdict.repeated, 0);
+}
+
 /// Plays the script of `seed` to its end and judges.
 fn play_out(seed: u64, allowed: Allowed) {
-    let mut world = World::new(setup(seed));
+    let mut setup = setup(seed);
+    for remote in &mut setup.remotes {
+        remote.live_share = allowed.live_share;
+    }
+    let mut world = World::new(setup);
     play(&mut world, 8, allowed);
     world.drain(60 * MINUTE);
     // What is on flash and sent is noted there once; from then on nothing is written.
@@ -462,6 +593,11 @@ fn play_out(seed: u64, allowed: Allowed) {
     }
     world.finish();
     world.check();
+    for remote in 0..world.setup.remotes.len() {
+        if !allowed.restarts && world.receivers[remote].ambiguous == 0 {
+            assert_eq!(world.judge(remote).repeated, 0, "sent twice without need");
+        }
+    }
     if !allowed.storage_errors && !allowed.restarts {
         assert_eq!(world.ring_loss(Reason::Damaged).frames, 0);
         assert_eq!(world.ring_loss(Reason::WriteError).frames, 0);
@@ -521,4 +657,45 @@ fn restarts_amid_storage_errors_are_accounted_for() {
         ..Allowed::default()
     };
     property(4_000..4_050, allowed);
+}
+
+#[test]
+fn with_a_live_share_nothing_is_lost_to_uplinks_receivers_and_targets() {
+    for (seeds, live_share) in [(5_000..5_030, 100), (5_030..5_060, 1_000)] {
+        let allowed = Allowed {
+            live_share,
+            ..Allowed::default()
+        };
+        property(seeds, allowed);
+    }
+}
+
+#[test]
+fn with_a_live_share_restarts_cost_what_was_not_committed() {
+    let allowed = Allowed {
+        restarts: true,
+        live_share: 300,
+        ..Allowed::default()
+    };
+    property(6_000..6_060, allowed);
+}
+
+#[test]
+fn with_a_live_share_clock_steps_lose_nothing() {
+    let allowed = Allowed {
+        clock_steps: true,
+        live_share: 300,
+        ..Allowed::default()
+    };
+    property(7_000..7_030, allowed);
+}
+
+#[test]
+fn with_a_live_share_storage_errors_are_counted() {
+    let allowed = Allowed {
+        storage_errors: true,
+        live_share: 300,
+        ..Allowed::default()
+    };
+    property(8_000..8_040, allowed);
 }

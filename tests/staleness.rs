@@ -527,6 +527,7 @@ const SENDER: SenderConfig = SenderConfig {
     connect_backoff_ms: 1_000,
     rate_limit: 0,
     slow_start_ms: 60_000,
+    live_share: 0,
     max_sample_age_ms: 0,
     retry_on_429: true,
     message: MessageChoice::Fixed(Protocol::V2),

@@ -153,6 +153,10 @@ impl FrameSource for Frames {
         self.position = at.0;
     }
 
+    fn end(&self) -> Option<FrameNo> {
+        Some(FrameNo(self.scrapes.last().map_or(0, |scrape| scrape.number + 1)))
+    }
+
     fn names(&mut self) -> Names<'_> {
         Names::Catalogue(&self.catalogue)
     }

@@ -277,7 +277,10 @@ impl<S: Storage> Ring<S> {
     /// Something is to be kept though there may be no frames: that the ring was closed in order, or what was sent before the
     /// clock was set back, or before the process ends.
     fn note_due(&self) -> bool {
-        let news = || self.remotes.iter().any(|remote| remote.sent != remote.sent_persisted);
+        let news = || {
+            let mut remotes = self.remotes.iter();
+            remotes.any(|remote| remote.sent != remote.sent_persisted || remote.ahead != remote.ahead_persisted)
+        };
         let backlog = self.min_ack() < self.flash_next;
         self.keep_sent || self.tell_clock || (self.round.clean && (news() || (backlog && !self.clean)))
     }
@@ -340,6 +343,16 @@ impl<S: Storage> Ring<S> {
             }
         }
         self.keep_sent = false;
+        for remote in &mut self.remotes {
+            let staging = &mut self.staging;
+            let news = (0..remote.ahead.len()).filter(|&at| !remote.ahead_persisted.contains(&remote.ahead[at]));
+            let mut records = news.map(|at| remote.ahead_record(at));
+            let written =
+                records.all(|record| put(&record, |bytes| staging.put(kind::AHEAD, bytes, None, chunk, next)).is_ok());
+            if written {
+                remote.ahead_persisted.clone_from(&remote.ahead);
+            }
+        }
         if self.remotes.len() > 1 {
             for remote in &mut self.remotes {
                 if remote.acknowledged > remote.persisted {
@@ -657,22 +670,24 @@ impl<S: Storage> Ring<S> {
             last_ms: wall(self.staging.time_of(FrameNo(to.0.saturating_sub(1)))),
         };
         if frames > 0 {
-            // What is acknowledged is not lost, what a sender has in hand may not be.
+            // What is acknowledged or was delivered ahead is not lost, what a sender has in hand may not be.
             let to = to.max(from);
-            let ack = self.min_ack().clamp(from, to);
-            let middle = self.held_to().clamp(ack, to);
-            let acknowledged = self.staged_sum(first..end, from, ack);
-            let held = self.staged_sum(first..end, ack, middle);
-            let part = |(frames, samples)| Loss {
-                frames,
-                samples,
+            let (delivered, in_hand) = self.delivered_and_held();
+            let sum = |spans: &[(FrameNo, FrameNo)]| {
+                let within = spans.iter().map(|span| (span.0.max(from), span.1.min(to)));
+                let sums = within.filter(|span| span.0 < span.1);
+                sums.map(|span| self.staged_sum(first..end, span.0, span.1))
+                    .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1))
+            };
+            let (done, reached) = (sum(&delivered), sum(&in_hand));
+            let part = |all: (u64, u64), less: (u64, u64)| Loss {
+                frames: all.0.saturating_sub(less.0),
+                samples: all.1.saturating_sub(less.1),
                 ..loss
             };
-            let rest = part((
-                frames.saturating_sub(acknowledged.0 + held.0),
-                samples.saturating_sub(acknowledged.1 + held.1),
-            ));
-            self.give_up(reason, ack, to, &part(held), &rest);
+            let (held, rest) = (part(reached, done), part((frames, samples), reached));
+            let ack = self.min_ack().clamp(from, to);
+            self.give_up(reason, ack, to, &held, &rest);
             self.write_off(from, to);
         }
         if end == self.staging.end() {

@@ -9,7 +9,7 @@ use super::commit::{Head, Opening, put};
 use super::counters::Loss;
 use super::dictionary::{DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
-use super::record::{Ack, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
+use super::record::{Ack, Ahead, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
 use super::slots::{Slot, State};
 use super::storage::Storage;
 use super::{Remote, Ring};
@@ -47,6 +47,7 @@ impl<S: Storage> Ring<S> {
                 };
                 self.put_control(kind::ACK, &ack);
                 self.put_sent(place);
+                self.put_ahead(place);
             }
             self.keep_sent = false;
         }
@@ -66,6 +67,17 @@ impl<S: Storage> Ring<S> {
         if let Some(sent) = remote.sent_record(wall_ms) {
             remote.sent_persisted = remote.sent;
             self.put_control(kind::SENT, &sent);
+        }
+    }
+
+    fn put_ahead(&mut self, place: usize) {
+        let Some(remote) = self.remotes.get_mut(place) else {
+            return;
+        };
+        remote.ahead_persisted.clone_from(&remote.ahead);
+        for at in 0..self.remotes[place].ahead.len() {
+            let record = self.remotes[place].ahead_record(at);
+            self.put_control(kind::AHEAD, &record);
         }
     }
 
@@ -331,6 +343,18 @@ impl Remote {
             boot: sent.boot,
             offset_ms: sent.offset_ms,
         })
+    }
+}
+
+impl Remote {
+    /// The AHEAD record of its span `at`, which it has.
+    pub(crate) fn ahead_record(&self, at: usize) -> Ahead {
+        let (first, end) = self.ahead[at];
+        Ahead {
+            remote: self.config.id,
+            first_frame: first.0,
+            end_frame: end.0,
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! counts as damaged. If a group is acknowledged in part and then given up, the rest of it is counted as it was read, from
 //! [`Given`]; only where more frames are in hand than it remembers, in proportion.
 
+use super::ahead::{keep_part, overlap};
 use super::counters::{Loss, Reason};
 use super::storage::Storage;
 use super::{FRAME_NO_SKIP, Ring};
@@ -74,6 +75,14 @@ impl Given {
         });
     }
 
+    /// The next frame is this one: frames between what is remembered and what follows would be missing in a sum.
+    pub(crate) fn goes_to(&mut self, at: FrameNo) {
+        let known = self.runs.front().zip(self.runs.back());
+        if known.is_some_and(|(first, last)| at.0 < first.first || at.0 > last.end()) {
+            self.forget();
+        }
+    }
+
     pub(crate) fn forget(&mut self) {
         self.runs.clear();
     }
@@ -101,17 +110,6 @@ pub struct Skipped {
 }
 
 impl<S: Storage> Ring<S> {
-    /// Every remote that holds the tail has the frames before this one, or has them in hand.
-    pub(crate) fn held_to(&self) -> FrameNo {
-        let remotes = self.remotes.iter().zip(&self.readers);
-        let holding = remotes.filter(|(remote, _)| !remote.config.best_effort);
-        let reach = holding.map(|(remote, reader)| {
-            let read = reader.as_ref().map_or(FrameNo(0), |reader| reader.position());
-            remote.acknowledged.max(read)
-        });
-        reach.min().unwrap_or(FrameNo(0))
-    }
-
     /// Frames from `from` to before `to` that a sender has read and their samples, if they are remembered.
     pub(crate) fn given(&self, from: FrameNo, to: FrameNo) -> Option<(u64, u64)> {
         if to <= from {
@@ -128,20 +126,28 @@ impl<S: Storage> Ring<S> {
         if reason == Reason::Lapped {
             self.counters.frames_lapped += held.frames + rest.frames;
         }
-        let middle = self.held_to().clamp(from, end);
+        let mut rest_from = from;
         if held.frames > 0 {
+            let (delivered, in_hand) = self.delivered_and_held();
+            let spans = in_hand.iter().map(|span| (span.0.max(from), span.1.min(end)));
+            let spans = spans.filter(|span| overlap(&delivered, span.0, span.1) < span.1.0.saturating_sub(span.0.0));
+            // In one group: mostly they are one span.
+            let (first, last) = spans.fold((end, from), |all, span| (all.0.min(span.0), all.1.max(span.1)));
+            if first <= from {
+                rest_from = last;
+            }
             let aside = Held {
                 reason,
-                from,
-                end: middle,
+                from: first.min(last),
+                end: last,
                 loss: *held,
             };
             if self.held.push(aside).is_err() {
-                self.lose(reason, from.0, middle.0.saturating_sub(1), held);
+                self.lose(reason, first.0, last.0.saturating_sub(1), held);
             }
         }
         if rest.frames > 0 {
-            self.lose(reason, middle.0, end.0.saturating_sub(1), rest);
+            self.lose(reason, rest_from.0, end.0.saturating_sub(1), rest);
         }
     }
 
@@ -167,7 +173,12 @@ impl<S: Storage> Ring<S> {
                 let share = || (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
                 (loss.frames, loss.samples) = self.given(from, held.end).unwrap_or_else(|| (rest, share()));
             }
-            if loss.frames > 0 && part > 0 {
+            let delivered = overlap(&self.delivered_and_held().0, from, held.end);
+            let (frames, left) = (loss.frames, part.saturating_sub(delivered));
+            if frames > left {
+                keep_part(&mut loss, left, frames);
+            }
+            if loss.frames > 0 {
                 self.lose(held.reason, from.0, held.end.0 - 1, &loss);
             }
         }
@@ -197,6 +208,7 @@ impl<S: Storage> Ring<S> {
         // Every mount leaves out so many numbers: they never stood for a scrape.
         let before = to.min(found).0.saturating_sub(from.0) % FRAME_NO_SKIP;
         let frames = before + to.0.saturating_sub(from.max(first).0);
+        let frames = frames.saturating_sub(overlap(&remote.ahead, from, to));
         remote.skipped.frames += frames;
         let samples = (u128::from(frames) * u128::from(all_samples)).checked_div(all_frames.into());
         remote.skipped.samples += samples.map_or(0, |samples| samples as u64);

@@ -564,6 +564,7 @@ impl<S: Storage> Inspector<S> {
             kind::CLOCK => visit(&Event::Clock(&record::parse(bytes)?)),
             kind::DROP => visit(&Event::Drop(&record::parse(bytes)?)),
             kind::ACK => visit(&Event::Ack(&record::parse(bytes)?)),
+            kind::AHEAD => drop(record::parse::<record::Ahead>(bytes)?),
             _ => {
                 visit(&Event::Unknown { kind });
                 return Ok(kind & kind::SKIPPABLE != 0);

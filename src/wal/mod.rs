@@ -38,6 +38,7 @@
 //!
 //! Read `FORMAT.md` before editing anything here.
 
+mod ahead;
 mod anchor;
 mod boots;
 mod commit;
@@ -149,7 +150,7 @@ struct Spare {
     target: Box<[u8]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Remote {
     config: RemoteConfig,
     acknowledged: FrameNo,
@@ -162,6 +163,12 @@ struct Remote {
     /// As found at mount: later frames must not repeat it.
     floor: Option<SentUntil>,
     skipped: Skipped,
+    /// Frames it has beyond its acknowledgement.
+    ahead: ahead::Spans,
+    /// What its sender has in hand begins here, or at the acknowledgement, whichever is later.
+    hand: FrameNo,
+    /// As last written.
+    ahead_persisted: ahead::Spans,
 }
 
 /// The newest time that a remote was sent.

@@ -159,7 +159,8 @@ impl<S: Storage> Ring<S> {
         ring.next = ring
             .remotes
             .iter()
-            .fold(ring.next, |next, remote| next.max(remote.acknowledged));
+            .flat_map(|remote| remote.ahead.iter().map(|span| span.1).chain([remote.acknowledged]))
+            .fold(ring.next, FrameNo::max);
         // So are those of frames in segments given up after write errors: they were written in part, and the head does not
         // tell of them.
         let given_up = ring.slots.segments_from(0).map(|(_, slot)| slot.first_frame).max();
@@ -173,6 +174,7 @@ impl<S: Storage> Ring<S> {
             remote.floor = remote.sent;
             remote.sent_persisted = remote.sent;
         }
+        ring.settle_ahead();
         ring.take_bound();
         ring.clean = report.clean;
         ring.persisted_ack = ring.min_ack();
@@ -202,6 +204,9 @@ impl<S: Storage> Ring<S> {
                 sent_persisted: None,
                 floor: None,
                 skipped: super::Skipped::default(),
+                ahead: super::ahead::Spans::new(),
+                hand: FrameNo(0),
+                ahead_persisted: super::ahead::Spans::new(),
             })
             .collect();
         let readers: Vec<Option<Reader>> = remotes.iter().map(|_| Some(Reader::new(&config, &geometry))).collect();
@@ -668,6 +673,11 @@ impl<S: Storage> Ring<S> {
                             let _ = scan.acks.push((ack.remote, frame));
                         }
                     }
+                }
+            }
+            kind::AHEAD => {
+                if let Ok(ahead) = record::parse::<record::Ahead>(bytes) {
+                    self.note_ahead(&ahead);
                 }
             }
             kind::SENT => {

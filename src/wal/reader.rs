@@ -56,7 +56,7 @@ pub(crate) struct Reader {
     anew: bool,
     /// The last frame came from staging.
     in_staging: bool,
-    /// First frame given out since the last boundary.
+    /// Lowest frame given out since the last boundary.
     delivered: Option<FrameNo>,
     /// What the sender may have in hand.
     pub(crate) given: Box<Given>,
@@ -172,8 +172,15 @@ impl<S: Storage> FrameSource for RingSource<'_, S> {
                 reader.tried = None;
                 reader.segment = None;
                 self.ring.lose_held(self.remote, at);
+                if let Some(Some(reader)) = self.ring.readers.get_mut(self.remote) {
+                    reader.given.goes_to(at);
+                }
             }
         }
+    }
+
+    fn end(&self) -> Option<FrameNo> {
+        Some(self.ring.next)
     }
 
     fn names(&mut self) -> Names<'_> {
@@ -258,7 +265,8 @@ impl<S: Storage> Ring<S> {
         reader.position = FrameNo(frame.number.0 + 1);
         reader.expected = reader.position;
         reader.tried = None;
-        reader.delivered.get_or_insert(frame.number);
+        let first = reader.delivered.unwrap_or(frame.number);
+        reader.delivered = Some(first.min(frame.number));
         if reader.decoder.left_out() {
             // It had more samples than it has.
             reader.given.forget();

@@ -36,6 +36,8 @@ pub mod kind {
     pub const ACK: u8 = 0x89;
     /// Newest time sent to one remote.
     pub const SENT: u8 = 0x8c;
+    /// Frames that one remote has beyond its acknowledgement.
+    pub const AHEAD: u8 = 0x8d;
 }
 
 /// Most bytes of a control record's payload: SEGHDR with every field at its longest is below 450.
@@ -166,6 +168,15 @@ pub struct Sent {
     pub offset_ms: i64,
 }
 
+/// AHEAD: frames beyond its acknowledgement that a remote has, from the first to before the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]
+pub struct Ahead {
+    pub remote: u32,
+    pub first_frame: u64,
+    pub end_frame: u64,
+}
+
 /// A record's payload is not what its type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -234,6 +245,12 @@ impl Control for Drop {
 impl Control for Ack {
     fn counts(&self) -> impl IntoIterator<Item = u64> {
         [self.frame_no]
+    }
+}
+
+impl Control for Ahead {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        [self.first_frame, self.end_frame]
     }
 }
 

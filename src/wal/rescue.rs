@@ -11,6 +11,7 @@
 //! flash cannot be read, or nobody lends a frame, they all are.
 
 use super::Ring;
+use super::ahead::{Common, is_in};
 use super::commit::Head;
 use super::counters::{Loss, Reason};
 use super::frame_coding::Decoder;
@@ -30,10 +31,10 @@ struct Anew {
     lost: Parts,
     /// Numbers of what was given up.
     gone: Option<(FrameNo, FrameNo)>,
-    /// Every remote has the frames before this one.
-    acknowledged: FrameNo,
-    /// Or has those before this one in hand.
-    held_to: FrameNo,
+    /// Every remote has these frames.
+    delivered: Common,
+    /// Or has these, at least in hand.
+    in_hand: Common,
 }
 
 /// Sums of frames that a sender has in hand, and of those after them.
@@ -46,10 +47,10 @@ struct Parts {
 impl Anew {
     fn part(&self, number: FrameNo, samples: u32, unix_ms: Option<i64>) -> Parts {
         let mut parts = Parts::default();
-        if number < self.acknowledged {
+        if is_in(&self.delivered, number) {
             return parts;
         }
-        let part = if number < self.held_to {
+        let part = if is_in(&self.in_hand, number) {
             &mut parts.held
         } else {
             &mut parts.rest
@@ -83,13 +84,13 @@ impl<S: Storage> Ring<S> {
         let end = self.staging.chunk_end(first);
         let whole = self.round.until > first;
         let others = self.staging.end() > end;
-        let held_to = self.held_to();
+        let spans = self.delivered_and_held();
         let reader = self.readers.first_mut().and_then(Option::take);
         let lent = spare.zip(head).zip(self.staging.first_frame_of(first..end));
         match (lent, reader) {
             (Some(((frame, head), from)), Some(mut reader)) => {
                 let anew = if self.decode_up_to(from, head, reader.lend(), frame) {
-                    Some(self.code_anew((from, held_to), reader.lend(), frame, catalogue))
+                    Some(self.code_anew(from, spans, reader.lend(), frame, catalogue))
                 } else {
                     None
                 };
@@ -156,11 +157,12 @@ impl<S: Storage> Ring<S> {
         true
     }
 
-    /// Moves the frames of the front blocks, of which `from` is the first, into a chunk of their own. Senders have those before
-    /// `held_to`.
+    /// Moves the frames of the front blocks, of which `from` is the first, into a chunk of their own. Senders have those of the two
+    /// spans, see [`Ring::delivered_and_held`].
     fn code_anew(
         &mut self,
-        (from, held_to): (FrameNo, FrameNo),
+        from: FrameNo,
+        (delivered, in_hand): (Common, Common),
         decoder: &mut Decoder,
         frame: &mut Frame,
         catalogue: &Catalogue,
@@ -176,8 +178,8 @@ impl<S: Storage> Ring<S> {
             kept: Parts::default(),
             lost: Parts::default(),
             gone: None,
-            acknowledged: self.min_ack(),
-            held_to,
+            delivered,
+            in_hand,
         };
         self.chunk.open = false;
         let mut number = from;

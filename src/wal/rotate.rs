@@ -2,6 +2,7 @@
 //!
 //! What is given up is read once more, without its values, and counted frame by frame.
 
+use super::ahead::is_in;
 use super::commit::{FAILED_SLOTS, Head, Opening};
 use super::config::{CommitError, WhenFull};
 use super::counters::{Loss, Reason};
@@ -138,7 +139,7 @@ impl<S: Storage> Ring<S> {
         });
         let from = self.min_ack().max(self.lapped_to);
         let counted = self.missing_to.0;
-        let held_to = self.held_to();
+        let (delivered, in_hand) = self.delivered_and_held();
         let (mut loss, mut held) = (Loss::default(), Loss::default());
         let (mut expected, mut missing) = (from.max(info.first_frame), 0);
         let average = self.samples_per_frame();
@@ -176,8 +177,11 @@ impl<S: Storage> Ring<S> {
                         && frame.number >= expected
                     {
                         let samples = frame.samples.map_or(average, u64::from);
-                        let to = if frame.number < held_to { &mut held } else { &mut loss };
-                        to.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
+                        let is_held = is_in(&in_hand, frame.number);
+                        let to = if is_held { &mut held } else { &mut loss };
+                        if !is_in(&delivered, frame.number) {
+                            to.add_frame(samples, self.boots.unix_ms(frame.boot, frame.time_ms));
+                        }
                         expected = FrameNo(frame.number.0 + 1);
                     }
                 }

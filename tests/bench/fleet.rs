@@ -22,6 +22,7 @@ fn main() {
         capacity: (argument(2, 2.5) * 1000.0) as u64,
         retry_after_s: None,
         slow_start_ms: 60_000,
+        live_share: 0,
         restarted: false,
     };
     let unpaced = Plan {

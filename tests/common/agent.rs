@@ -131,6 +131,16 @@ impl Agent {
             .expect("a number")
     }
 
+    /// The value of the first series of a metric.
+    pub fn metric_of(&mut self, name: &str) -> f64 {
+        let body = self.get("/metrics").body;
+        let line = body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        let (_, value) = line.unwrap_or_else(|| panic!("no {name} in {body}"));
+        value.parse().expect("a number")
+    }
+
     /// Waits until a line of the log holds `text`.
     pub fn wait_for_log(&mut self, text: &str) {
         super::wait_for(text, PATIENCE, || {

@@ -45,6 +45,8 @@ pub struct Plan {
     /// `Retry-After` of its refusals, if any.
     pub retry_after_s: Option<u64>,
     pub slow_start_ms: u64,
+    /// Thousandths of the link for fresh samples.
+    pub live_share: u16,
     /// All agents have lost power, too, and start together when it returns.
     pub restarted: bool,
 }
@@ -188,6 +190,7 @@ fn sender(plan: &Plan, number: usize, first: u64, replay: u64) -> Sender {
         connect_backoff_ms: 1_000,
         rate_limit: 0,
         slow_start_ms: plan.slow_start_ms,
+        live_share: plan.live_share,
         max_sample_age_ms: 0,
         retry_on_429: true,
         message: MessageChoice::Fixed(Protocol::V1),

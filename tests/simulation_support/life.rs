@@ -215,6 +215,7 @@ impl World {
         let account = Account {
             stored: self.receivers[remote].stored.clone(),
             refused: self.refused[remote].clone(),
+            live_share: self.setup.remotes[remote].live_share > 0,
         };
         self.ledger.judge(&account, self.may_regress)
     }

@@ -47,6 +47,8 @@ const BUSY: usize = 2_000;
 pub struct Remote {
     pub kind: Kind,
     pub best_effort: bool,
+    /// Thousandths of the link for fresh samples; it takes samples in any order then.
+    pub live_share: u16,
 }
 
 /// A machine as configured.
@@ -369,6 +371,7 @@ impl World {
             connect_backoff_ms: 1_000,
             rate_limit: 0,
             slow_start_ms: self.setup.slow_start_ms,
+            live_share: self.setup.remotes[remote].live_share,
             max_sample_age_ms: self.setup.max_sample_age_ms,
             retry_on_429: true,
             message: MessageChoice::Negotiate,

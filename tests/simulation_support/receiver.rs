@@ -82,6 +82,8 @@ pub struct Receiver {
     pub request: Vec<Sent>,
     pub requests: u64,
     pub bytes: u64,
+    /// Requests it may have stored without the sender knowing.
+    pub ambiguous: u64,
 }
 
 impl Receiver {
@@ -102,6 +104,7 @@ impl Receiver {
             request: Vec::new(),
             requests: 0,
             bytes: 0,
+            ambiguous: 0,
         }
     }
 
@@ -158,6 +161,7 @@ impl Receiver {
         }
         let (lying, mute) = (hit(faults.lying), hit(faults.mute));
         let answer = self.judge(protocol);
+        self.ambiguous += u64::from(mute || lying);
         if mute {
             return Err(ErrorKind::Timeout);
         }

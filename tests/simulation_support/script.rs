@@ -13,6 +13,8 @@ pub struct Allowed {
     pub restarts: bool,
     pub storage_errors: bool,
     pub clock_steps: bool,
+    /// Of every remote, in thousandths.
+    pub live_share: u16,
 }
 
 /// A machine after `seed`.
@@ -33,11 +35,13 @@ pub fn setup(seed: u64) -> Setup {
     let mut remotes = vec![Remote {
         kind: kinds[random.usize(..kinds.len())],
         best_effort: false,
+        live_share: 0,
     }];
     if random.u8(..3) == 0 {
         remotes.push(Remote {
             kind: kinds[random.usize(..kinds.len())],
             best_effort: random.bool(),
+            live_share: 0,
         });
     }
     Setup {
@@ -69,7 +73,8 @@ pub fn setup(seed: u64) -> Setup {
 /// Lives through `phases` random phases, heals, drains.
 pub fn play(world: &mut World, phases: usize, allowed: Allowed) {
     for receiver in &mut world.receivers {
-        receiver.strict = world.random.bool();
+        // Drawn in any case: the scripts stay what they are.
+        receiver.strict = world.random.bool() && allowed.live_share == 0;
         receiver.dated = world.random.bool();
         if world.random.u8(..4) == 0 {
             receiver.most = 60;

@@ -539,6 +539,10 @@ impl Plan {
             connect_backoff_ms: 1_000,
             rate_limit: uplink.rate_limit.bytes,
             slow_start_ms: uplink.slow_start.ms,
+            live_share: match remote.accepts_out_of_order {
+                true => uplink.live_share.thousandths,
+                false => 0,
+            },
             max_sample_age_ms: queue.sample_age_limit.ms,
             retry_on_429: queue.retry_on_http_429,
             message: match remote.protobuf_message {

@@ -113,6 +113,15 @@ fn print_ring(config: &Config, targets: &crate::host::config::Targets) {
     if !limit.is_zero() {
         std::println!("  uplink: each remote is sent at most {limit} a second");
     }
+    let share = config.tidegate.uplink.live_share;
+    if share.thousandths > 0 {
+        for remote in config.remote_write.iter().filter(|remote| remote.accepts_out_of_order) {
+            std::println!(
+                "  uplink: {} gets fresh samples ahead of a backlog, for up to {share} of the link",
+                remote.name
+            );
+        }
+    }
     std::println!(
         "  Assumed: {}.{:02} bytes a sample before padding to blocks (noisy analogue values take 1.5 to 3), series spread evenly \
          over the targets within their sample_limit{}. While the uplink works nothing is written at all.",

@@ -384,6 +384,7 @@ fn remote(y: &mut Emitter<'_>, remote: &RemoteWrite) -> fmt::Result {
     y.plain("send_exemplars", remote.send_exemplars)?;
     y.plain("send_native_histograms", remote.send_native_histograms)?;
     y.plain("best_effort", remote.best_effort)?;
+    y.plain("accepts_out_of_order", remote.accepts_out_of_order)?;
     y.section("queue_config", |y| {
         let queue = &remote.queue_config;
         y.plain("max_samples_per_send", queue.max_samples_per_send)?;
@@ -423,7 +424,8 @@ fn own(y: &mut Emitter<'_>, own: &Tidegate) -> fmt::Result {
         y.plain("flush_interval", own.uplink.flush_interval)?;
         y.plain("max_sample_age", own.uplink.max_sample_age)?;
         y.plain("rate_limit", own.uplink.rate_limit)?;
-        y.plain("slow_start", own.uplink.slow_start)
+        y.plain("slow_start", own.uplink.slow_start)?;
+        y.plain("live_share", own.uplink.live_share)
     })?;
     y.section("clock", |y| {
         y.plain("trust", own.clock.trust)?;

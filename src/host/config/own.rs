@@ -163,7 +163,7 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-deserialize_from_text!(MemoryLimit, MetadataSize);
+deserialize_from_text!(MemoryLimit, MetadataSize, Share);
 
 /// `tidegate.uplink`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -177,6 +177,8 @@ pub struct Uplink {
     pub rate_limit: Size,
     /// Age from which a backlog is sent at a pace that begins low; 0: every backlog goes at once.
     pub slow_start: Duration,
+    /// Part of the link that fresh samples may take ahead of a backlog, at remotes that accept samples out of order; 0: none.
+    pub live_share: Share,
 }
 
 impl Default for Uplink {
@@ -186,7 +188,40 @@ impl Default for Uplink {
             max_sample_age: Duration::default(),
             rate_limit: Size::from_bytes(0),
             slow_start: Duration::from_secs(60),
+            live_share: Share::default(),
         }
+    }
+}
+
+/// A part of the whole, from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// In thousandths.
+    pub thousandths: u16,
+}
+
+impl FromText for Share {
+    fn from_text(text: &str) -> Result<Self, String> {
+        let wrong = || format!("found {text:?}, expected a number from 0 to 1 with up to three decimals, such as 0.2");
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |part: &str, most: usize| {
+            let right = (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+            right.then(|| part.parse::<u16>().ok()).flatten()
+        };
+        let scale = [100, 10, 1].get(decimals.len().saturating_sub(1)).copied();
+        let parts = digits(whole, 1).zip(digits(decimals, 3)).zip(scale);
+        let thousandths = parts.map(|((whole, decimals), scale)| whole * 1000 + decimals * scale);
+        match thousandths {
+            Some(thousandths @ ..=1000) => Ok(Self { thousandths }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:03}", self.thousandths / 1000, self.thousandths % 1000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 

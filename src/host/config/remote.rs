@@ -39,6 +39,8 @@ pub struct RemoteWrite {
     pub metadata_config: MetadataConfig,
     /// tidegate's own: this remote does not hold samples in the ring until it has taken them.
     pub best_effort: bool,
+    /// tidegate's own: the receiver takes samples that are older than what it has of a series, as far back as the ring reaches.
+    pub accepts_out_of_order: bool,
 
     /// User and password.
     pub basic_auth: Option<BasicAuth>,
@@ -82,6 +84,7 @@ impl Default for RemoteWrite {
             queue_config: QueueConfig::default(),
             metadata_config: MetadataConfig::default(),
             best_effort: false,
+            accepts_out_of_order: false,
             basic_auth: None,
             authorization: None,
             oauth2: None,

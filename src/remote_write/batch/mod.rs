@@ -380,6 +380,25 @@ pub struct SentFrame {
     pub offset_ms: i64,
 }
 
+/// What was sent of one row of frames: times rise strictly within each.
+#[derive(Debug)]
+pub(crate) struct SentRow {
+    /// Last time per target; none if there never is a second row.
+    times: Box<[i64]>,
+    /// Its newest frame.
+    pub newest: Option<SentFrame>,
+}
+
+impl SentRow {
+    /// For up to so many targets.
+    pub fn new(max_targets: usize) -> Self {
+        Self {
+            times: vec![i64::MIN; max_targets].into(),
+            newest: None,
+        }
+    }
+}
+
 /// One request in the making.
 #[derive(Debug)]
 pub struct Batch {
@@ -507,6 +526,44 @@ impl Batch {
     pub fn finish(&mut self) {
         self.sent_times.copy_from_slice(&self.new_times);
         self.sent = self.new;
+    }
+
+    /// Goes on with the times of another row of frames, and puts aside those of this one. For the time between two batches.
+    pub(crate) fn swap_row(&mut self, row: &mut SentRow) {
+        // Both are as long as there may be targets.
+        core::mem::swap(&mut self.sent_times, &mut row.times);
+        core::mem::swap(&mut self.sent, &mut row.newest);
+    }
+
+    /// The row put aside ends and this one goes on behind it: later frames are later than those of both.
+    pub(crate) fn join_row(&mut self, row: &SentRow) {
+        for (time, other) in self.sent_times.iter_mut().zip(&row.times) {
+            *time = (*time).max(*other);
+        }
+        self.sent = match (self.sent, row.newest) {
+            (Some(one), Some(other)) if one.unix_ms > other.unix_ms => Some(one),
+            (one, other) => other.or(one),
+        };
+    }
+
+    /// Later frames are later than `time`.
+    pub(crate) fn raise_row(&mut self, time: UnixMillis) {
+        for sent in &mut self.sent_times {
+            *sent = (*sent).max(time.0);
+        }
+    }
+
+    /// A row that begins behind this one.
+    pub(crate) fn fork_row(&self, row: &mut SentRow) {
+        row.times.copy_from_slice(&self.sent_times);
+        row.newest = self.sent;
+    }
+
+    /// Wall times of the first and the last frame: what their samples say of themselves may be any time.
+    #[must_use]
+    pub fn frame_times(&self) -> Option<(UnixMillis, UnixMillis)> {
+        let last = UnixMillis(self.last_frame_time);
+        self.first_frame_time.map(|first| (UnixMillis(first), last))
     }
 
     /// The newest frame of all batches that were finished.

@@ -1,6 +1,8 @@
 //! What the sender makes of an outcome.
 
-use super::{ErrorKind, MAX_HOLD_MS, MAX_PROBE_MS, MIN_HOLD_MS, MessageChoice, PROBE_SHARE, Sender, Split, State};
+use super::{
+    ErrorKind, MAX_HOLD_MS, MAX_PROBE_MS, MIN_HOLD_MS, MessageChoice, PROBE_SHARE, REFUSALS, Sender, Split, State,
+};
 use crate::clock::{Instant, UnixMillis};
 use crate::remote_write::batch::{Counts, Layout};
 use crate::remote_write::response::{Attempt, DropReason, Head, HoldReason, Protocol, Verdict, Written, verdict};
@@ -31,12 +33,15 @@ impl Sender {
             };
             return Verdict::Accepted;
         }
+        self.ahead.ended(now);
         let verdict = verdict(head, &self.attempt(), wall);
         let written = head.written().filter(|_| self.protocol == Protocol::V2);
         match verdict {
             Verdict::Accepted | Verdict::AcceptedPartly { .. } => {
-                self.pace.taken(now, self.batch.samples());
-                self.accepted(written);
+                if !self.ahead.is_fresh() {
+                    self.pace.taken(now, self.batch.samples());
+                }
+                self.accepted(now, written);
             }
             Verdict::Retry { after_ms } => {
                 if head.status >= 500 {
@@ -48,12 +53,15 @@ impl Sender {
                 };
                 let least = self.pace.refused(now);
                 self.retry_at(now, delay.max(least));
+                if head.status == 429 {
+                    self.ease(now + delay.max(least));
+                }
             }
             Verdict::Halve => self.halve(now),
             Verdict::Hold(reason) => self.hold(now, reason),
             Verdict::FallBackToV1 => self.fall_back(now, head.status),
             Verdict::Bisect => self.split(),
-            Verdict::Drop(reason) => self.dropped(reason),
+            Verdict::Drop(reason) => self.dropped(now, reason),
         }
         verdict
     }
@@ -74,9 +82,10 @@ impl Sender {
             return;
         }
         self.counters.errors += 1;
+        self.ahead.ended(now);
         let delay = match kind {
             ErrorKind::TooLarge if self.batch.samples() > 1 => return self.halve(now),
-            ErrorKind::TooLarge => return self.dropped(DropReason::TooLarge),
+            ErrorKind::TooLarge => return self.dropped(now, DropReason::TooLarge),
             // A bad certificate or a server that talks nonsense is no outage: it gets the full back-off.
             ErrorKind::Tls => self.backoff.delay(),
             ErrorKind::BadResponse => {
@@ -136,7 +145,7 @@ impl Sender {
     }
 
     /// `written`: what a 2.0 receiver says it has.
-    fn accepted(&mut self, written: Option<Written>) {
+    fn accepted(&mut self, now: Instant, written: Option<Written>) {
         self.confirmed |= written.is_some();
         self.tentative = false;
         self.unconfirmed = 0;
@@ -152,9 +161,14 @@ impl Sender {
         }
         let accepted = self.batch.samples() - refused.samples - refused.histograms;
         self.counters.samples_accepted += accepted as u64;
+        if self.ahead.is_fresh() {
+            self.counters.samples_ahead += accepted as u64;
+        }
+        self.limited = 0;
+        self.eased_limit = self.eased_limit.saturating_mul(2);
         self.batch.finish();
         self.count_refused(refused, self.place < self.doubt_until);
-        self.complete();
+        self.complete(now);
     }
 
     fn count_refused(&mut self, refused: Counts, in_doubt: bool) {
@@ -172,7 +186,7 @@ impl Sender {
         }
     }
 
-    fn dropped(&mut self, reason: DropReason) {
+    fn dropped(&mut self, now: Instant, reason: DropReason) {
         let in_doubt = reason == DropReason::AlreadyDelivered;
         self.count_refused(self.batch.counts(), in_doubt);
         if !in_doubt {
@@ -184,20 +198,43 @@ impl Sender {
             self.tentative = false;
             self.protocol = Protocol::V2;
         }
-        self.complete();
+        self.complete(now);
     }
 
     /// The samples of the batch are settled, one way or the other.
-    fn complete(&mut self) {
+    fn complete(&mut self, now: Instant) {
         self.counters.add_tally(self.batch.tally());
         self.counters.note_sent(self.batch.time_range());
-        self.pace.settled(self.batch.time_range().map(|(_, newest)| newest));
+        if !self.ahead.is_fresh() {
+            self.pace.settled(self.batch.frame_times().map(|(_, newest)| newest));
+        }
         self.failing_since = None;
         self.backoff.reset();
         self.advance();
         self.attempts = 0;
         self.state = State::Gathering;
         self.batch.begin(self.place, self.protocol);
+        self.end_turn(now, self.caught_up);
+    }
+
+    /// The receiver has answered 429 once more; the next attempt is due at `at`. The limit it keeps to may be one of samples.
+    fn ease(&mut self, at: Instant) {
+        self.limited = self.limited.saturating_add(1);
+        let half = self.batch.samples() / 2;
+        let least = (self.config.max_samples_per_send / 16).max(self.batch.largest_frame());
+        if self.limited.is_multiple_of(REFUSALS) && half > least {
+            self.counters.eased += 1;
+            self.eased_limit = half;
+            let attempts = self.attempts;
+            self.rebuild();
+            self.attempts = attempts;
+            self.not_before = self.not_before.max(at);
+        }
+    }
+
+    /// Whether the batch in hand waits because of refusals by 429.
+    pub(super) const fn is_limited(&self) -> bool {
+        self.limited >= REFUSALS
     }
 
     fn halve(&mut self, now: Instant) {

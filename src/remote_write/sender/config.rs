@@ -55,6 +55,9 @@ pub struct SenderConfig {
     pub rate_limit: u64,
     /// `tidegate.uplink.slow_start`: backlogs older than this are paced; 0 = none.
     pub slow_start_ms: u64,
+    /// `tidegate.uplink.live_share` in thousandths, for a receiver that `accepts_out_of_order`: what samples scraped from now on may take of the
+    /// link while a backlog drains; 0 = all in order.
+    pub live_share: u16,
     /// `queue_config.sample_age_limit` or `tidegate.uplink.max_sample_age`; 0 = none.
     pub max_sample_age_ms: u64,
     /// `queue_config.retry_on_http_429`.

@@ -39,6 +39,10 @@ pub struct Counters {
     /// `tidegate_remote_write_requests_total`: attempts with samples.
     pub requests: u64,
 
+    /// `tidegate_remote_write_ahead_samples_total`: of the accepted ones, those sent ahead of a backlog.
+    pub samples_ahead: u64,
+    /// Batches made smaller after answers of 429.
+    pub eased: u64,
     /// `tidegate_remote_write_rate_limited_total`: requests that have waited for the rate limit.
     pub rate_limited: u64,
     /// Attempts without an answer.

@@ -32,6 +32,9 @@
 //!   [`MAX_PROBE_MS`]. A receiver that answers 5xx is left alone for up to `max_backoff_ms`.
 //! - What goes out, headers included, keeps to `rate_limit` bytes per second, see `rate.rs`.
 //! - A backlog older than `slow_start_ms` is sent at a pace that begins low and rises, see `pace.rs`.
+//! - With a `live_share` what is scraped from now on goes ahead of a backlog, see `ahead.rs`.
+//! - After every [`REFUSALS`] refusals by 429 in a row the batch is halved, as far as a sixteenth of a live one: a receiver that limits samples per
+//!   request or second may take less. With a `live_share` fresh samples go first then.
 //! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
 //!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
 //!   them, samples from the past would land on older ones. Every [`CLOCK_PROBE_MS`] a request without samples asks for the
@@ -45,6 +48,7 @@
 //!
 //! Sources: Prometheus `storage/remote/queue_manager.go`; Remote Write 1.0 and 2.0 specifications.
 
+mod ahead;
 mod answer;
 mod config;
 mod counters;
@@ -59,10 +63,12 @@ use crate::backoff::Backoff;
 use crate::clock::{Instant, UnixMillis};
 use crate::frame::{Frame, FrameNo, FrameSource};
 use crate::metadata::Metadata;
+use ahead::Ahead;
 use describing::Describing;
 use pace::Pace;
 use rate::Rate;
 
+pub use ahead::WHOLE_SHARE;
 pub use config::{Action, ErrorKind, MessageChoice, MetadataConfig, Request, SenderConfig};
 pub use counters::{Counters, Totals};
 
@@ -89,6 +95,9 @@ pub const MAX_PROBE_MS: u64 = 12 * 1000;
 
 /// Pauses between attempts to connect grow to one part in this many of the outage.
 const PROBE_SHARE: u64 = 60;
+
+/// So many answers of 429 in a row make the batch smaller.
+pub const REFUSALS: u32 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -151,6 +160,10 @@ pub struct Sender {
     split: Option<Split>,
     /// Most samples the receiver takes, learnt from 413.
     size_limit: usize,
+    /// Most samples while it limits rates, learnt from 429; doubles with every request taken.
+    eased_limit: usize,
+    /// Answers of 429 in a row.
+    limited: u32,
     protocol: Protocol,
     /// Written headers have been seen.
     confirmed: bool,
@@ -178,6 +191,7 @@ pub struct Sender {
     describing: Describing,
     pace: Pace,
     rate: Rate,
+    ahead: Ahead,
     /// First of the attempts that have failed in a row.
     failing_since: Option<Instant>,
     counters: Counters,
@@ -208,6 +222,8 @@ impl Sender {
             doubt_until: Place::before(replay_until),
             split: None,
             size_limit: usize::MAX,
+            eased_limit: usize::MAX,
+            limited: 0,
             protocol: match config.message {
                 MessageChoice::Negotiate => Protocol::V2,
                 MessageChoice::Fixed(protocol) => protocol,
@@ -230,6 +246,7 @@ impl Sender {
             describing: Describing::default(),
             pace: Pace::new(slow_start, config.seed),
             rate: Rate::new(config.rate_limit),
+            ahead: Ahead::new(config.live_share, config.limits.max_targets),
             failing_since: None,
             counters: Counters::default(),
             config,
@@ -247,10 +264,14 @@ impl Sender {
         self.sent_before = time;
     }
 
-    /// The newest frame that the receiver has taken.
+    /// The newest frame that the receiver has taken, but for those ahead of a backlog.
     #[must_use]
     pub const fn sent(&self) -> Option<SentFrame> {
-        self.batch.sent()
+        if self.ahead.is_fresh() {
+            self.ahead.newest_of_other()
+        } else {
+            self.batch.sent()
+        }
     }
 
     /// Whether sending is stopped because our clock is far from the receiver's.
@@ -267,7 +288,8 @@ impl Sender {
             + size_of::<crate::frame::ExplicitTime>()
             + size_of::<crate::sample::SeriesRef>();
         let frame = limits.frame_samples * sample_bytes + limits.extras_bytes;
-        Batch::ram_bytes(limits) + frame + crate::limits::MAX_SERIES_TEXT_BYTES
+        let ahead = Ahead::ram_bytes(config.live_share, limits.max_targets);
+        Batch::ram_bytes(limits) + frame + crate::limits::MAX_SERIES_TEXT_BYTES + ahead
     }
 
     /// Memory for a frame: what is in it means nothing between two calls of [`Sender::poll`].
@@ -278,7 +300,7 @@ impl Sender {
     /// Every frame below this number is done with: accepted, counted as lost, or not meant for this remote.
     #[must_use]
     pub const fn acknowledged(&self) -> FrameNo {
-        self.place.frame
+        self.old_place().frame
     }
 
     /// What was sent and lost.
@@ -356,6 +378,7 @@ impl Sender {
     /// Tells that an attempt has put so many bytes on the wire, headers and body: the rate limit lives of it.
     pub fn charge(&mut self, now: Instant, bytes: u64) {
         self.rate.charge(now, bytes);
+        self.ahead.charge(bytes, self.config.rate_limit);
     }
 
     /// Sends what there is without waiting for the interval, until all is acknowledged, the receiver does not take
@@ -404,14 +427,28 @@ impl Sender {
             return Ok(self.ask_for_time(now, reason));
         }
         self.vetoed = false;
+        self.choose_row(now, wall, source);
         if self.state == State::Gathering {
             match self.gather(now, wall, source, metadata)? {
-                Some(action) => return Ok(self.describe_meanwhile(now, action, metadata)),
+                Some(action) => {
+                    let action = self.wake_for_fresh(now, action, source);
+                    return Ok(self.describe_meanwhile(now, action, metadata));
+                }
+                None if self.ahead.is_fresh() => {
+                    if self.begin_anew(now, wall, source) {
+                        return Ok(Action::Wait(now));
+                    }
+                    self.state = State::Ready(self.not_before);
+                }
                 None if self.begins_to_pace(now, wall) => return Ok(Action::Wait(now)),
-                None => self.state = State::Ready(self.not_before.max(self.pace.next())),
+                None => {
+                    self.begin_ahead(now, wall, source);
+                    self.state = State::Ready(self.not_before.max(self.pace.next()));
+                }
             }
         }
-        Ok(self.send_when_due(now, wall))
+        let action = self.send_when_due(now, wall);
+        Ok(self.wake_for_fresh(now, action, source))
     }
 
     fn flush_is_over(&self, now: Instant) -> bool {
@@ -467,7 +504,8 @@ impl Sender {
         metadata: &Metadata,
     ) -> Result<Option<Action>, S::Error> {
         let next_flush = *self.next_flush.get_or_insert(now + self.config.flush_interval_ms);
-        let due = now >= next_flush || self.flush.is_some() || self.split.is_some() || self.again;
+        let hurry = self.flush.is_some() || self.split.is_some() || self.again || self.ahead.is_fresh();
+        let due = now >= next_flush || hurry;
         if self.seek {
             source.seek(self.place.frame);
             self.batch.begin(self.place, self.protocol);
@@ -484,6 +522,9 @@ impl Sender {
         if self.batch.samples() == 0 {
             // Frames without a sample for this remote are done with; the source stands behind them.
             self.skip_empty();
+            if self.turns(now, stop) {
+                return Ok(Some(Action::Wait(now)));
+            }
             return Ok(Some(self.idle(now, next_flush, stop)));
         }
         let enough = self.batch.samples() + self.batch.largest_frame() > self.live_limit();
@@ -499,7 +540,7 @@ impl Sender {
 
     /// Asks for the pace of the batch just sealed; true: it is gathered again, smaller.
     fn begins_to_pace(&mut self, now: Instant, wall: Option<UnixMillis>) -> bool {
-        let Some(range) = self.batch.time_range() else {
+        let Some(range) = self.batch.frame_times() else {
             return false;
         };
         // What is sent in parts is in a hurry of its own.
@@ -540,7 +581,10 @@ impl Sender {
     }
 
     fn live_limit(&self) -> usize {
-        self.config.max_samples_per_send.min(self.size_limit)
+        self.config
+            .max_samples_per_send
+            .min(self.size_limit)
+            .min(self.eased_limit)
     }
 
     fn bounds(&self, now: Instant, wall: Option<UnixMillis>) -> Bounds {
@@ -551,21 +595,21 @@ impl Sender {
             Some(Split::Halves(_, half)) => (usize::MAX, half),
             None => (usize::MAX, None),
         };
-        let backlog = self
-            .config
-            .backlog_samples_per_send
-            .max(self.config.max_samples_per_send);
+        let live = self.config.max_samples_per_send;
+        let samples = if self.ahead.is_fresh() {
+            live
+        } else {
+            let backlog = self.config.backlog_samples_per_send.max(live);
+            self.pace.limit(backlog)
+        };
+        let ends = [doubt_end, split_end, self.ahead.end_of_old_row()];
         Bounds {
-            samples: self
-                .pace
-                .limit(backlog)
+            samples: samples
                 .min(self.size_limit)
+                .min(self.eased_limit)
                 .min(half.unwrap_or(usize::MAX)),
             frames,
-            end: match (doubt_end, split_end) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            },
+            end: ends.into_iter().flatten().min(),
             oldest: self.oldest(wall),
             unknown_time: self.config.unknown_time,
             latest: self.latest(now),
@@ -601,7 +645,7 @@ impl Sender {
         if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
             self.describing.done(now, &self.config.metadata);
         }
-        if now >= next_flush && caught_up {
+        if now >= next_flush && caught_up && !self.ahead.is_fresh() {
             self.next_flush = Some(now + self.config.flush_interval_ms);
         }
     }
@@ -665,7 +709,10 @@ impl Sender {
         }
         self.not_before = Instant(0);
         self.state = State::InFlight;
-        self.pace.sent(now);
+        if !self.ahead.is_fresh() {
+            self.pace.sent(now);
+        }
+        self.ahead.sent(now);
         self.counters.note_attempt(self.batch.counts());
         Action::Send
     }

@@ -64,6 +64,8 @@ pub(super) struct Pace {
     settled: Option<UnixMillis>,
     /// Samples per 1,024 s of scraped time, as of the last batch; 0: not known.
     density: u64,
+    /// What is scraped now goes ahead of the backlog: that much of the speed is taken.
+    fresh_ahead: bool,
     /// Samples of the largest frame seen.
     largest_frame: usize,
     /// Quickest answer of late, milliseconds.
@@ -84,6 +86,7 @@ impl Pace {
             next: Instant(0),
             settled: None,
             density: 0,
+            fresh_ahead: false,
             largest_frame: 0,
             quickest_ms: u64::MAX,
             best_rate: 0,
@@ -101,12 +104,26 @@ impl Pace {
         if !self.active || self.density == 0 {
             return most;
         }
-        let turn = self.speed.saturating_mul(TURN_MS) / REAL_TIME;
+        let turn = self.of_backlog().saturating_mul(TURN_MS) / REAL_TIME;
         let due = self.density.saturating_mul(turn) / (1024 * 1000);
         usize::try_from(due)
             .unwrap_or(usize::MAX)
             .max(self.largest_frame)
             .min(most)
+    }
+
+    /// Fresh samples take their share of the speed from now on, or no longer.
+    pub const fn set_fresh_ahead(&mut self, ahead: bool) {
+        self.fresh_ahead = ahead;
+    }
+
+    /// Speed of what is left to the backlog. The lowest speed is above that of scraping.
+    const fn of_backlog(&self) -> u64 {
+        if self.fresh_ahead {
+            self.speed - REAL_TIME
+        } else {
+            self.speed
+        }
     }
 
     /// A batch may have to hold one frame of so many samples.
@@ -146,7 +163,7 @@ impl Pace {
         }
         self.next = match self.sent {
             Some(sent) => {
-                let wait = (span.saturating_mul(REAL_TIME) / self.speed).min(LONGEST_WAIT_MS);
+                let wait = (span.saturating_mul(REAL_TIME) / self.of_backlog()).min(LONGEST_WAIT_MS);
                 sent + (wait - wait / 4 + self.random_to(wait / 2))
             }
             None => now + self.random_to(FIRST_WAIT_MS),

@@ -5,6 +5,7 @@ use crate::remote_write::testkit::{Frames, Scrape, decode};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+mod ahead;
 mod simulation;
 
 /// Wall time of boot time 0.
@@ -33,6 +34,7 @@ fn config() -> SenderConfig {
         connect_backoff_ms: 1000,
         rate_limit: 0,
         slow_start_ms: 60_000,
+        live_share: 0,
         max_sample_age_ms: 0,
         retry_on_429: true,
         message: MessageChoice::Negotiate,

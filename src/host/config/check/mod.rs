@@ -258,7 +258,14 @@ fn own(config: &Config) -> Check {
     let own = &config.tidegate;
     listen(&own.listen_address)?;
     ring(&own.ring).or_else(|(key, message)| wrong(format!("ring.{key}"), message))?;
-    memory(&own.memory).or_else(|(key, message)| wrong(format!("memory.{key}"), message))
+    memory(&own.memory).or_else(|(key, message)| wrong(format!("memory.{key}"), message))?;
+    let share = own.uplink.live_share;
+    if share.thousandths > 0 && !config.remote_write.iter().any(|remote| remote.accepts_out_of_order) {
+        let expected = "0: no remote has accepts_out_of_order: true, which says that its receiver takes samples older than what it has \
+                        (Prometheus and Mimir with out_of_order_time_window, VictoriaMetrics)";
+        return wrong("uplink.live_share", found(share, expected));
+    }
+    Ok(())
 }
 
 /// `host:port` with an address instead of a name, since nothing is resolved to listen.

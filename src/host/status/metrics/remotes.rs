@@ -20,7 +20,7 @@ struct Remote<'a> {
 
 type Family = (&'static str, Kind, &'static str, fn(&Remote<'_>) -> u64);
 
-const FAMILIES: [Family; 35] = [
+const FAMILIES: [Family; 38] = [
     (
         "prometheus_remote_storage_samples_total",
         Kind::Counter,
@@ -149,6 +149,18 @@ const FAMILIES: [Family; 35] = [
         |r| r.sender.counters().samples_accepted,
     ),
     (
+        "tidegate_remote_write_ahead_samples_total",
+        Kind::Counter,
+        "Of the samples the receiver has, those sent ahead of a backlog (uplink.live_share).",
+        |r| r.sender.counters().samples_ahead,
+    ),
+    (
+        "tidegate_remote_write_ahead_frames",
+        Kind::Gauge,
+        "Scrapes delivered ahead of those that still wait.",
+        |r| r.sender.delivered_ahead().map(|(first, end)| end.0 - first.0).sum(),
+    ),
+    (
         "tidegate_remote_write_samples_in_doubt_refused_total",
         Kind::Counter,
         "Samples refused after a restart because the receiver had them.",
@@ -177,6 +189,12 @@ const FAMILIES: [Family; 35] = [
         Kind::Counter,
         "Batches halved because the receiver said too large.",
         |r| r.sender.counters().halved,
+    ),
+    (
+        "tidegate_remote_write_eased_total",
+        Kind::Counter,
+        "Batches made smaller because the receiver said too many requests.",
+        |r| r.sender.counters().eased,
     ),
     (
         "tidegate_remote_write_split_total",
