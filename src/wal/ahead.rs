@@ -56,6 +56,7 @@ impl<S: Storage> Ring<S> {
             // What has no room is sent again after a loss of power.
             remote.ahead.extend(beyond.take(MAX_SPANS_AHEAD));
         }
+        self.release_delivered();
     }
 
     /// Which frames beyond its acknowledgement remote `remote` has.

@@ -157,6 +157,15 @@ impl<S: Storage> Ring<S> {
         self.held.retain(|held| held.end > ack);
     }
 
+    /// A remote has more ahead of its acknowledgement.
+    pub(crate) fn release_delivered(&mut self) {
+        if !self.held.is_empty() {
+            let (delivered, _) = self.delivered_and_held();
+            self.held
+                .retain(|held| overlap(&delivered, held.from, held.end) < held.end.0.saturating_sub(held.from.0));
+        }
+    }
+
     /// The sender of remote `remote` reads again from frame `at` on: what was put aside from there on is lost.
     pub(crate) fn lose_held(&mut self, remote: usize, at: FrameNo) {
         if self.remotes.get(remote).is_some_and(|remote| remote.config.best_effort) {
