@@ -7,7 +7,7 @@
 //!
 //! [`MAX_HELD`] groups; one more is counted at once. A loss of power in between leaves a gap in the numbers, which the next mount
 //! counts as damaged. If a group is acknowledged in part and then given up, the rest of it is counted as it was read, from
-//! [`Given`]; only where more frames are in hand than it remembers, in proportion.
+//! [`Given`]; only where more frames are in hand than it remembers, or some of them were delivered ahead of others, in proportion.
 
 use super::ahead::{keep_part, overlap};
 use super::counters::{Loss, Reason};

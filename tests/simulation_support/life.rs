@@ -205,7 +205,12 @@ impl World {
             let dropped = counts.too_old + counts.clock + counts.too_large;
             if dropped == 0 && !config.best_effort {
                 assert!(verdict.lost_frames <= frames, "lost and not counted: {context}");
-                assert!(verdict.lost_samples <= samples, "lost and not counted: {context}");
+                // What went ahead in part and was given up after a write error is counted to the frame; its samples in proportion.
+                let slack = if config.live_share > 0 { samples / 50 } else { 0 };
+                assert!(
+                    verdict.lost_samples <= samples + slack,
+                    "lost and not counted: {context}"
+                );
             }
         }
     }
