@@ -18,6 +18,7 @@ pub mod logger;
 pub mod medium;
 pub mod net;
 pub mod regex;
+pub mod resident;
 pub mod runtime;
 pub mod snappy;
 pub mod status;

@@ -2,6 +2,7 @@
 
 use super::shared::SharedRef;
 use super::sleep;
+use crate::host::medium::{MediumError, SyncLater};
 use crate::host::runtime::now;
 use crate::wal::storage::Storage as _;
 use crate::wal::{Commit, CommitError, CommitStep};
@@ -9,12 +10,13 @@ use crate::wal::{Commit, CommitError, CommitStep};
 /// Commits whatever is due, for as long as the configuration is in force.
 pub async fn run(shared: SharedRef) {
     let mut was_degraded = false;
+    let later = shared.agent.borrow().ring().storage().sync_later();
     loop {
         let (stored, answered) = (shared.stored.count(), shared.answered.count());
         let next = shared.agent.borrow().next_commit(now());
         match next {
             Some((at, what)) if at <= now() => {
-                let result = commit(&shared, what);
+                let result = commit(&shared, later.as_ref(), what).await;
                 was_degraded = report(&shared, result, was_degraded);
                 shared.committed.notify();
                 smol::future::yield_now().await;
@@ -35,18 +37,19 @@ pub async fn run(shared: SharedRef) {
     }
 }
 
-/// One whole commit; its time is a metric, because nothing else runs meanwhile.
-fn commit(shared: &SharedRef, what: Commit) -> Result<(), CommitError> {
+/// One whole commit. Its syncs are waited for while others run, where the kernel can do that; else nothing else runs meanwhile, and
+/// a scrape that is due gets its turn first.
+async fn commit(shared: &SharedRef, later: Option<&SyncLater>, what: Commit) -> Result<(), CommitError> {
     let start = std::time::Instant::now();
-    let mut agent = shared.agent.borrow_mut();
     let result = loop {
-        match agent.commit_step(what) {
+        let step = shared.agent.borrow_mut().commit_step(what);
+        match step {
             Ok(CommitStep::NeedSync) => {
-                let outcome = agent.ring_mut().storage_mut().sync();
+                let outcome = sync(shared, later).await;
                 if let Err(error) = &outcome {
                     log::warn!(error:% = error; "ring sync failed; what is not safe is written elsewhere");
                 }
-                agent.synced(outcome);
+                shared.agent.borrow_mut().synced(outcome);
             }
             Ok(CommitStep::Done) => break Ok(()),
             Err(error) => break Err(error),
@@ -57,6 +60,16 @@ fn commit(shared: &SharedRef, what: Commit) -> Result<(), CommitError> {
     stats.total_us.set(stats.total_us.get().saturating_add(took));
     stats.longest_us.set(stats.longest_us.get().max(took));
     result
+}
+
+async fn sync(shared: &SharedRef, later: Option<&SyncLater>) -> Result<(), MediumError> {
+    if let Some(later) = later
+        && let Some(result) = later.sync().await
+    {
+        return result.map_err(MediumError::from);
+    }
+    smol::future::yield_now().await;
+    shared.agent.borrow_mut().ring_mut().storage_mut().sync()
 }
 
 /// Logs a change of the medium's health once.

@@ -27,6 +27,7 @@ use alloc::vec::Vec;
 use rustix::fs::{OFlags, ioctl_blksszget};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -60,6 +61,12 @@ fn size_of(file: &File) -> io::Result<u64> {
         rustix::ioctl::ioctl(file, request)
     };
     Ok(size?)
+}
+
+impl AsFd for BlockDevice {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl BlockDevice {

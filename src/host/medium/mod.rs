@@ -12,10 +12,12 @@
 pub mod block;
 mod error;
 pub mod file;
+mod later;
 pub mod mtd;
 pub mod signature;
 
 pub use error::OpenError;
+pub use later::SyncLater;
 
 use crate::wal::format::{EraseHeader, Geometry, Medium as Writing, SUPERBLOCK_BYTES, SUPERBLOCK_SPACE, Superblock};
 use crate::wal::storage::{Storage, SuperblockCopy};
@@ -28,6 +30,7 @@ use error::io_error;
 use file::RingFile;
 use mtd::char_device::{self, CharDevice};
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 
@@ -185,6 +188,23 @@ pub struct Medium {
 }
 
 impl Medium {
+    /// Syncs in the background, where that makes sense and the kernel can do it.
+    #[must_use]
+    pub fn sync_later(&self) -> Option<SyncLater> {
+        let file = match &self.device {
+            Device::File(file) => file.as_fd(),
+            Device::Block(device) => device.as_fd(),
+            Device::Mtd(_) => return None,
+        };
+        match SyncLater::new(file) {
+            Ok(later) => Some(later),
+            Err(error) => {
+                log::debug!(error:% = error; "syncs hold the loop: the kernel has none in the background");
+                None
+            }
+        }
+    }
+
     /// Opens the ring at `path` for writing.
     ///
     /// # Errors

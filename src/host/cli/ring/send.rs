@@ -21,11 +21,16 @@
 use super::selection::Selection;
 use crate::catalogue::Names;
 use crate::frame::{Frame, FrameNo, FrameSource, Next};
+use crate::host::app::drainer::seen;
 use crate::host::civil::Timestamp;
 use crate::host::cli::args::RingExport;
-use crate::host::http::{Authorization, Secret};
+use crate::host::dns::{Resolver, ResolverOptions};
+use crate::host::http::{
+    Authorization, Buffers, CaptureBody, Client, ClientConfig, Header, Method, Request, Secret, Url,
+};
+use crate::host::runtime::{now, run};
 use crate::host::snappy::{Snappy, output_bytes};
-use crate::host::tls::system_roots;
+use crate::host::tls::{CertClock, Pem, TlsClient, TlsContext, TlsSettings};
 use crate::limits::{MAX_SERIES, MAX_TARGETS};
 use crate::relabel::Relabel;
 use crate::remote_write::Compressor as _;
@@ -35,14 +40,14 @@ use crate::remote_write::response::{Head, Protocol};
 use crate::wal::storage::Storage;
 use crate::wal::values::{FrameReader, Read};
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString as _};
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::convert::Infallible;
 use core::time::Duration;
+use smol::LocalExecutor;
 use std::time::Instant;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 /// Attempts of one request.
 const ATTEMPTS: u32 = 8;
@@ -51,7 +56,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// Longest wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A request without an answer for so long has failed.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT_MS: u64 = 60_000;
 /// Time between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
 /// Bytes of a body per sample.
@@ -59,22 +64,17 @@ const BODY_BYTES_PER_SAMPLE: usize = 128;
 
 /// Where to, and how.
 struct Receiver {
-    agent: ureq::Agent,
+    client: Client,
+    buffers: Buffers,
     url: String,
-    headers: Vec<(String, String)>,
-    authorization: Authorization,
 }
 
 impl Receiver {
     fn new(url: &str, options: &RingExport) -> Result<Self, String> {
-        let mut headers = Vec::new();
-        for header in &options.header {
-            let (name, value) = header
-                .split_once(':')
-                .ok_or_else(|| format!("--header: found {header:?}, expected 'Name: value'"))?;
-            headers.push((name.trim().to_string(), value.trim().to_string()));
-        }
-        let authorization = match (&options.user, &options.password_file, &options.bearer_token_file) {
+        let (parsed, _) = Url::parse(url).map_err(|error| format!("{url}: {error}"))?;
+        let mut config = ClientConfig::new(parsed);
+        config.headers = headers(options)?;
+        config.authorization = match (&options.user, &options.password_file, &options.bearer_token_file) {
             (None, None, None) => Authorization::None,
             (Some(user), Some(file), None) => Authorization::Basic {
                 user: Secret::inline(user),
@@ -83,66 +83,65 @@ impl Receiver {
             (None, None, Some(file)) => Authorization::bearer(Secret::File(file.into())),
             _ => return Err("--user goes with --password-file; neither with --bearer-token-file".to_string()),
         };
-        let mut config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_global(Some(TIMEOUT))
-            .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
         if url.starts_with("https://") {
-            let tls = TlsConfig::builder()
-                .provider(TlsProvider::Rustls)
-                .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .root_certs(RootCerts::Specific(Arc::new(roots(options.ca_file.as_deref())?)));
-            config = config.tls_config(tls.build());
+            let settings = TlsSettings {
+                ca: options.ca_file.as_ref().map(|file| Pem::File(file.into())),
+                ..TlsSettings::default()
+            };
+            let tls = TlsClient::new(TlsContext::new(CertClock::new()), settings);
+            tls.load().map_err(|error| match &options.ca_file {
+                Some(file) => format!("--ca-file {file}: {error}"),
+                None => error.to_string(),
+            })?;
+            config.tls = Some(Rc::new(tls));
         }
+        let resolver = Rc::new(Resolver::new(ResolverOptions::default()));
         Ok(Self {
-            agent: config.build().into(),
+            client: Client::new(config, resolver).map_err(|error| error.to_string())?,
+            buffers: Buffers::new(false),
             url: url.into(),
-            headers,
-            authorization,
         })
     }
 
     /// One attempt: status and headers.
-    fn post(&self, protocol: Protocol, body: &[u8]) -> Result<Head, String> {
-        let mut request = self
-            .agent
-            .post(&self.url)
-            .header("content-encoding", "snappy")
-            .header("content-type", protocol.content_type())
-            .header("x-prometheus-remote-write-version", protocol.version());
-        for (name, value) in &self.headers {
-            request = request.header(name, value);
-        }
-        if let Some(value) = self.authorization.header().map_err(|error| error.to_string())? {
-            request = request.header("authorization", value);
-        }
-        let answer = request.send(body).map_err(|error| error.to_string())?;
-        let mut head = Head::new(answer.status().as_u16());
-        for (name, value) in answer.headers() {
-            head.header(name.as_str(), value.as_bytes());
-        }
-        Ok(head)
+    fn post(&mut self, protocol: Protocol, body: &[u8]) -> Result<Head, String> {
+        let headers = [
+            ("content-encoding", "snappy"),
+            ("content-type", protocol.content_type()),
+            ("x-prometheus-remote-write-version", protocol.version()),
+        ];
+        let request = Request {
+            method: Method::Post,
+            headers: &headers,
+            body,
+            body_limit: 0,
+            deadline: now() + TIMEOUT_MS,
+        };
+        let mut answer = CaptureBody::<0>::new();
+        let posted = self.client.request(&request, &mut self.buffers, &mut answer);
+        let head = run(&LocalExecutor::new(), posted).map_err(|error| error.to_string())?;
+        Ok(seen(&head))
     }
 }
 
-/// Certificates to trust: those of a file, or the system's.
-fn roots(file: Option<&str>) -> Result<Vec<Certificate<'static>>, String> {
-    let Some(file) = file else {
-        let roots = system_roots().map_err(|error| error.to_string())?;
-        return Ok(roots.iter().map(|der| Certificate::from_der(der).to_owned()).collect());
-    };
-    let text = std::fs::read(file).map_err(|error| format!("--ca-file {file}: {error}"))?;
-    let found: Vec<_> = parse_pem(&text)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if found.is_empty() {
-        return Err(format!("--ca-file {file}: no certificate in it"));
+/// The program's name, and what the options say.
+fn headers(options: &RingExport) -> Result<Vec<Header>, String> {
+    let mut headers = vec![Header {
+        name: "user-agent".into(),
+        value: Secret::inline(concat!("tidegate/", env!("CARGO_PKG_VERSION"))),
+        sensitive: false,
+    }];
+    for header in &options.header {
+        let (name, value) = header
+            .split_once(':')
+            .ok_or_else(|| format!("--header: found {header:?}, expected 'Name: value'"))?;
+        headers.push(Header {
+            name: name.trim().into(),
+            value: Secret::inline(value.trim()),
+            sensitive: true,
+        });
     }
-    Ok(found)
+    Ok(headers)
 }
 
 /// What became of it.
@@ -195,7 +194,7 @@ pub fn send<S: Storage>(
     url: &str,
     options: &RingExport,
 ) -> Result<Sent, String> {
-    let receiver = Receiver::new(url, options)?;
+    let mut receiver = Receiver::new(url, options)?;
     let limits = BatchLimits {
         samples: options.max_samples,
         body_bytes: options.max_samples.saturating_mul(BODY_BYTES_PER_SAMPLE),
@@ -211,7 +210,7 @@ pub fn send<S: Storage>(
     };
     for protocol in [Protocol::V2, Protocol::V1] {
         let mut sending = Sending {
-            receiver: &receiver,
+            receiver: &mut receiver,
             protocol,
             batch: Batch::new(limits, 0),
             frame: reader.frame_like(),
@@ -241,7 +240,7 @@ pub fn send<S: Storage>(
 }
 
 struct Sending<'a> {
-    receiver: &'a Receiver,
+    receiver: &'a mut Receiver,
     protocol: Protocol,
     batch: Batch,
     frame: Frame,
@@ -388,7 +387,7 @@ impl Sending<'_> {
             if attempt == ATTEMPTS {
                 return Err(self.failed(oldest, &problem));
             }
-            let pause = asked.map_or(wait, |ms| Duration::from_millis(ms).min(TIMEOUT));
+            let pause = asked.map_or(wait, |ms| Duration::from_millis(ms.min(TIMEOUT_MS)));
             std::eprintln!("{}: {problem}; again in {pause:?}", self.receiver.url);
             std::thread::sleep(pause);
             wait = (2 * wait).min(LONGEST_WAIT);
