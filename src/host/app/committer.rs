@@ -10,7 +10,14 @@ use crate::wal::{Commit, CommitError, CommitStep};
 /// Commits whatever is due, for as long as the configuration is in force.
 pub async fn run(shared: SharedRef) {
     let mut was_degraded = false;
-    let later = shared.agent.borrow().ring().storage().sync_later();
+    // With `commit_interval: 0s` the operator wants each scrape safe before the next: then nothing is to be scraped while a sync is
+    // under way, since a crash would cost it.
+    let every_scrape = shared.live().config.tidegate.ring.commit_interval.ms == 0;
+    let later = if every_scrape {
+        None
+    } else {
+        shared.agent.borrow().ring().storage().sync_later()
+    };
     loop {
         let (stored, answered) = (shared.stored.count(), shared.answered.count());
         let next = shared.agent.borrow().next_commit(now());
