@@ -54,6 +54,7 @@ fn ask(address: &str) -> Result<Vec<u8>, String> {
         body: &[],
         body_limit: ANSWER_BYTES,
         deadline: now() + TIMEOUT_MS,
+        wall: None,
     };
     let (mut buffers, mut body) = (Buffers::new(false), Body(Vec::new()));
     let asked = client.request(&request, &mut buffers, &mut body);

@@ -116,6 +116,7 @@ impl Receiver {
             body,
             body_limit: 0,
             deadline: now() + TIMEOUT_MS,
+            wall: None,
         };
         let mut answer = CaptureBody::<0>::new();
         let posted = self.client.request(&request, &mut self.buffers, &mut answer);
