@@ -180,7 +180,9 @@ impl<S: Storage> Ring<S> {
         self.persisted_ack = self.persisted_ack.max(self.round.ack);
         self.control.drop_front(usize::MAX);
         self.staging.drop_front(self.round.staged);
-        self.forget_staged_losses();
+        if self.staged_losses.is_some_and(|(at, _)| at < self.staging.first()) {
+            self.staged_losses = None;
+        }
         self.clock_staged = self.clock_staged.filter(|&at| at >= self.staging.first());
         self.clock_in_control = false;
         self.round.staged = 0;
@@ -316,18 +318,18 @@ impl<S: Storage> Ring<S> {
                 self.clock_staged = Some(self.staging.end() - 1);
             }
         }
+        // The header of a segment that this commit begins tells all; a cut between it and a record behind it loses no count.
+        let mut staged = self.staging.first()..self.staging.end();
+        let header =
+            self.head.is_none() || staged.any(|at| self.staging.get(at).is_some_and(|block| block.new_segment));
         for place in 0..self.pending_losses.len() {
-            if let Some(loss) = self.pending_losses[place] {
+            if let Some(loss) = self.pending_losses[place].filter(|_| !header) {
                 let staging = &mut self.staging;
                 if put(&loss, |bytes| staging.put(kind::DROP, bytes, None, chunk, next)).is_ok() {
                     self.pending_losses[place] = None;
                     let (at, losses) = self.staged_losses.get_or_insert_default();
                     *at = staging.end() - 1;
-                    losses[place].add(&Loss {
-                        frames: loss.frames,
-                        samples: loss.samples,
-                        ..Loss::default()
-                    });
+                    loss.add_to(&mut losses[place]);
                 }
             }
         }

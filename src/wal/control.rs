@@ -6,7 +6,7 @@
 //! The blocks are a small [`Staging`](super::staging::Staging) of their own, sized by mount so that the longest text fits.
 
 use super::commit::{Head, Opening, put};
-use super::counters::Loss;
+use super::counters::{Loss, Reason};
 use super::dictionary::{DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
 use super::record::{Ack, Ahead, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
@@ -133,9 +133,10 @@ impl<S: Storage> Ring<S> {
             tail_frame: self
                 .first_held()
                 .map_or(self.lapped_to, |held| held.min(self.lapped_to))
-                .max(self.min_ack())
-                .0,
-            counted_frame: self.missing_to.0,
+                .0
+                .min(self.staged_from(Reason::Lapped))
+                .max(self.min_ack().0),
+            counted_frame: self.missing_to.0.min(self.staged_from(Reason::Damaged)),
             frames: self.flash_frames,
             samples: self.flash_samples,
             wall_ms,
@@ -156,6 +157,14 @@ impl<S: Storage> Ring<S> {
         self.pending_losses = [None; Loss::REASONS];
         self.put_control(kind::SEGMENT, &header);
         header.losses
+    }
+
+    /// First frame of losses that the header leaves out: should their DROP record not reach the medium, they are to be found
+    /// missing.
+    fn staged_from(&self, reason: Reason) -> u64 {
+        let staged = self.staged_losses.as_ref();
+        let drop = staged.and_then(|(_, losses)| losses[reason as usize]);
+        drop.map_or(u64::MAX, |drop| drop.first_frame)
     }
 
     /// DROP records for the totals that are not `told` by the segment header.
@@ -181,6 +190,7 @@ impl<S: Storage> Ring<S> {
         let mut losses = self.counters.losses;
         if let Some((_, staged)) = &self.staged_losses {
             for (loss, staged) in losses.iter_mut().zip(staged) {
+                let Some(staged) = staged else { continue };
                 loss.frames = loss.frames.saturating_sub(staged.frames);
                 loss.samples = loss.samples.saturating_sub(staged.samples);
             }

@@ -424,6 +424,11 @@ pub struct BlockHeader {
 #[must_use]
 pub fn block_seed(uuid: &[u8; 16], slot: u32) -> u32 {
     let slot = if seeded::is(Seeded::SlotIgnored) { 0 } else { slot };
+    let uuid = if seeded::is(Seeded::UuidIgnored) {
+        &[0; 16]
+    } else {
+        uuid
+    };
     crc32c(crc32c(0, uuid), &slot.to_le_bytes())
 }
 

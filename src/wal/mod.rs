@@ -256,8 +256,8 @@ pub struct Ring<S: Storage> {
     samples_written: u64,
     /// Losses not yet in a DROP record or segment header.
     pending_losses: [Option<record::Drop>; Loss::REASONS],
-    /// Losses in DROP records that are staged, and in which block: a segment header in front of them leaves them out.
-    staged_losses: Option<(u64, [Loss; Loss::REASONS])>,
+    /// DROP records that are staged, and in which block: a segment header in front of them leaves them out.
+    staged_losses: Option<(u64, [Option<record::Drop>; Loss::REASONS])>,
     /// Grows when blocks are added to the open segment.
     flash_version: u64,
 }
@@ -395,35 +395,24 @@ impl<S: Storage> Ring<S> {
     fn lose(&mut self, reason: Reason, first: u64, last: u64, loss: &Loss) {
         let place = reason as usize;
         self.counters.losses[place].add(loss);
-        let pending = self.pending_losses[place].get_or_insert(record::Drop {
+        let drop = record::Drop {
             first_frame: first,
             last_frame: last,
-            samples: 0,
+            samples: loss.samples,
             reason: reason as u8,
-            frames: 0,
-            first_ms: 0,
-            last_ms: 0,
-        });
-        let mut sum = Loss {
-            frames: pending.frames,
-            samples: pending.samples,
-            first_ms: pending.first_ms,
-            last_ms: pending.last_ms,
+            frames: loss.frames,
+            first_ms: loss.first_ms,
+            last_ms: loss.last_ms,
         };
-        sum.add(loss);
-        *pending = record::Drop {
-            first_frame: pending.first_frame.min(first),
-            last_frame: pending.last_frame.max(last),
-            samples: sum.samples,
-            reason: pending.reason,
-            frames: sum.frames,
-            first_ms: sum.first_ms,
-            last_ms: sum.last_ms,
-        };
+        drop.add_to(&mut self.pending_losses[place]);
     }
 
-    /// Frames `from..to` are missing on flash: counts those that nobody has or has counted.
-    fn missing(&mut self, from: FrameNo, to: FrameNo) {
+    /// Frames `from..to` are missing on flash, the reader of remote `remote` says: counts those that nobody has or has counted. Of
+    /// several remotes that hold the tail the one that is furthest behind counts: the others do not see what it needs.
+    fn missing(&mut self, remote: usize, from: FrameNo, to: FrameNo) {
+        if self.acknowledged(remote) > self.min_ack() {
+            return;
+        }
         let from = from.max(self.min_ack()).max(self.lapped_to).max(self.missing_to);
         if to <= from {
             return;

@@ -23,7 +23,7 @@ use super::slots::{Slot, Slots, State};
 use super::staging::Staging;
 use super::storage::Storage;
 use super::writer::Chunk;
-use super::{FRAME_NO_SKIP, Remote, Ring, Scratch, Spare, WrittenOff, boot_key};
+use super::{FRAME_NO_SKIP, Remote, Ring, Scratch, Spare, WrittenOff, boot_key, without_left_out};
 use crate::catalogue::Catalogue;
 use crate::catalogue::bits::Bits;
 use crate::clock::Instant;
@@ -78,6 +78,8 @@ struct HeadScan {
     pace: Pace,
     /// Losses in a crash are counted for ends of the ring before this frame.
     crash_to: FrameNo,
+    /// Of DROP records about frames that were in the ring: first frame, end, frames.
+    counted: heapless::Deque<(u64, u64, u64), 8>,
 }
 
 /// State that a walk through the head segment changes, as it was before.
@@ -463,6 +465,7 @@ impl<S: Storage> Ring<S> {
         self.flash_samples += scan.samples;
         report.head_frames = scan.frames;
         self.take_acks(&scan, ack);
+        self.pass_counted(&scan);
         self.missing_to = self.missing_to.min(self.next);
         if !report.clean {
             self.count_crash(&scan);
@@ -590,6 +593,25 @@ impl<S: Storage> Ring<S> {
         (readable && feed.is_in_order()).then_some(scan)
     }
 
+    /// Frames that DROP records tell of are not to be counted again where they are missing; where they are the oldest there were,
+    /// the tail has passed them. A record that is about several ranges does not say which.
+    fn pass_counted(&mut self, scan: &HeadScan) {
+        for &(first, end, frames) in &scan.counted {
+            // What is missing before that was counted as damaged, and is not among them.
+            let rest = first.max(self.missing_to.0).min(end);
+            let Some(from) = [first, rest]
+                .into_iter()
+                .find(|from| without_left_out(end - from) == frames)
+            else {
+                continue;
+            };
+            if first <= self.lapped_to.max(self.min_ack()).0 {
+                self.lapped_to = self.lapped_to.max(FrameNo(end));
+            }
+            self.write_off(FrameNo(from), FrameNo(end));
+        }
+    }
+
     fn walk_head(&mut self, catalogue: &mut Catalogue, readable: bool) -> HeadScan {
         let (mut scan, mut tally) = (HeadScan::default(), Tally::default());
         if !readable {
@@ -704,6 +726,16 @@ impl<S: Storage> Ring<S> {
                     }
                     if drop.reason == Reason::Crash as u8 {
                         scan.crash_to = scan.crash_to.max(FrameNo(drop.last_frame.saturating_add(1)));
+                    }
+                    if [Reason::Lapped as u8, Reason::WriteError as u8].contains(&drop.reason) {
+                        let end = drop.last_frame.saturating_add(1);
+                        // One that carries a total is about no frame.
+                        if drop.last_frame > 0 && drop.first_frame < end {
+                            if scan.counted.is_full() {
+                                scan.counted.pop_front();
+                            }
+                            let _ = scan.counted.push_back((drop.first_frame, end, drop.frames));
+                        }
                     }
                     if drop.reason == Reason::Damaged as u8 {
                         self.missing_to = self.missing_to.max(FrameNo(drop.last_frame.saturating_add(1)));

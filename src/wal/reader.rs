@@ -9,7 +9,7 @@
 //! - Frames come in rising number, none twice.
 //! - Between two boundaries a series reference means one series: in staging the writer's catalogue names it, on flash the
 //!   segment's own definitions, read again when they are asked for ([`Places`]).
-//! - What is skipped because it is damaged is counted once, whichever reader comes first.
+//! - What is skipped because it is damaged is counted once, by the reader of the remote that is furthest behind.
 //!
 //! # Limits and memory
 //!
@@ -323,7 +323,7 @@ impl<S: Storage> Ring<S> {
             .filter(|found| found.kind == kind::START)
             .and_then(|found| record::parse::<Start>(&self.scratch.record[..found.len]).ok());
         let Some(start) = start else { return false };
-        self.missing(reader.expected, FrameNo(start.prior));
+        self.missing(reader.remote, reader.expected, FrameNo(start.prior));
         reader.decoder.use_codec(self.config.codec);
         reader.decoder.start(&start);
         true
@@ -441,7 +441,7 @@ impl<S: Storage> Ring<S> {
                 let start: Start = record::parse(&self.scratch.record[..len]).ok()?;
                 self.boots
                     .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
-                self.missing(reader.expected, FrameNo(start.prior));
+                self.missing(reader.remote, reader.expected, FrameNo(start.prior));
                 if start.frame_no >= reader.enter_at.0 && !reader.dictionary.broken {
                     reader.decoder.start(&start);
                 } else {
@@ -524,7 +524,7 @@ impl<S: Storage> Ring<S> {
         if reader.boundary() {
             return Some(Found::Boundary);
         }
-        self.missing(reader.expected, info.prior);
+        self.missing(reader.remote, reader.expected, info.prior);
         self.enter(reader, slot, info.seq);
         None
     }

@@ -150,6 +150,30 @@ pub struct Drop {
     pub last_ms: i64,
 }
 
+impl Drop {
+    /// Adds this to one for the same reason, if there is one.
+    pub(crate) fn add_to(&self, other: &mut Option<Self>) {
+        let loss = |drop: &Self| Loss {
+            frames: drop.frames,
+            samples: drop.samples,
+            first_ms: drop.first_ms,
+            last_ms: drop.last_ms,
+        };
+        let (mut sum, own) = (other.as_ref().map_or(Loss::default(), loss), loss(self));
+        sum.add(&own);
+        let before = other.unwrap_or(*self);
+        *other = Some(Self {
+            first_frame: before.first_frame.min(self.first_frame),
+            last_frame: before.last_frame.max(self.last_frame),
+            samples: sum.samples,
+            reason: self.reason,
+            frames: sum.frames,
+            first_ms: sum.first_ms,
+            last_ms: sum.last_ms,
+        });
+    }
+}
+
 /// ACK: first frame a remote has not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "FORMAT.md describes each field under the same name")]

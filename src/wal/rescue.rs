@@ -222,7 +222,7 @@ impl<S: Storage> Ring<S> {
         }
         self.staging.rotate_front(others);
         self.staging.forget_marks();
-        self.staged_losses = None;
+        self.take_back_losses();
         self.tell_prior();
         self.counters.frames_coded_again += anew.frames;
         anew

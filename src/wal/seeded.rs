@@ -31,12 +31,14 @@ pub enum Fault {
     AckNotWritten,
     /// Staged blocks are forgotten although their sync failed.
     ForgottenEarly,
+    /// The checksum does not know the ring: blocks of another pass.
+    UuidIgnored,
 }
 
 impl Fault {
     /// Every fault.
     #[cfg(feature = "seeded-faults")]
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::OffsetIgnored,
         Self::EpochIgnored,
         Self::NoResume,
@@ -49,6 +51,7 @@ impl Fault {
         Self::GapIgnored,
         Self::AckNotWritten,
         Self::ForgottenEarly,
+        Self::UuidIgnored,
     ];
 }
 

@@ -154,16 +154,23 @@ impl<S: Storage> Ring<S> {
             self.clock_staged = None;
             self.clock_pending = true;
         }
-        self.forget_staged_losses();
+        if self.staged_losses.is_some_and(|(at, _)| at < self.staging.first()) {
+            self.take_back_losses();
+        }
         if self.staging.is_empty() {
             self.chunk.open = false;
         }
     }
 
-    /// The DROP records that have left staging are on flash, or gone with a chunk that was given up.
-    pub(crate) fn forget_staged_losses(&mut self) {
-        if self.staged_losses.is_some_and(|(at, _)| at < self.staging.first()) {
-            self.staged_losses = None;
+    /// The DROP records in staging have left it unwritten: the next commit writes them.
+    pub(crate) fn take_back_losses(&mut self) {
+        let Some((_, losses)) = self.staged_losses.take() else {
+            return;
+        };
+        for (loss, pending) in losses.iter().zip(&mut self.pending_losses) {
+            if let Some(loss) = loss {
+                loss.add_to(pending);
+            }
         }
     }
 

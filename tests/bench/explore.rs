@@ -63,6 +63,8 @@ fn options() -> Result<Options, String> {
 #[derive(Default)]
 struct Totals {
     states: AtomicU64,
+    repeats: AtomicU64,
+    paired: AtomicU64,
     runs: AtomicU64,
     failures: AtomicU64,
     sketch: Mutex<Sketch>,
@@ -80,6 +82,8 @@ fn work(options: &Options, totals: &Totals, deadline: Instant) {
         explorer.deadline = Some(deadline);
         let ended = catch_unwind(AssertUnwindSafe(|| explorer.run()));
         totals.states.fetch_add(explorer.states, Relaxed);
+        totals.repeats.fetch_add(explorer.repeats, Relaxed);
+        totals.paired.fetch_add(explorer.paired, Relaxed);
         if let Ok(mut all) = totals.sketch.lock() {
             all.merge(&explorer.sketch);
         }
@@ -127,9 +131,17 @@ fn main() {
     });
     tell(&totals);
     let images = totals.sketch.lock().map_or(0, |sketch| sketch.count());
-    println!("depth {}, about {images} different images", options.depth);
+    println!(
+        "depth {}, seeds {} to {}: about {images} different images, {} cuts with paired pages; {} outcomes more gave an image \
+         already judged at the same cut and are not among the states",
+        options.depth,
+        options.seed,
+        options.seed + totals.runs.load(Relaxed).saturating_sub(1),
+        totals.paired.load(Relaxed),
+        totals.repeats.load(Relaxed)
+    );
     if totals.failures.load(Relaxed) > 0 {
         std::process::exit(1);
     }
-    println!("0 durable frames lost, 0 invented, 0 mount failures");
+    println!("0 durable frames lost, 0 invented, 0 lost and not counted, 0 mount failures");
 }

@@ -41,7 +41,8 @@ impl Outcome {
 #[derive(Clone, Debug)]
 enum Change {
     Program(Vec<u8>),
-    Erase,
+    /// So many blocks: a slot, or the half of one.
+    Erase(u32),
 }
 
 /// A call since the last sync; `block` is the first one concerned.
@@ -57,8 +58,6 @@ pub struct Device {
     geometry: Geometry,
     /// Bytes that land or stay away as one.
     sector: usize,
-    /// A torn write takes an earlier block of its slot with it.
-    pub paired: bool,
     superblocks: [Option<[u8; SUPERBLOCK_BYTES]>; 2],
     image: Vec<u8>,
     pending: Vec<Pending>,
@@ -71,12 +70,16 @@ pub struct Device {
     /// The version this is a copy of, and the blocks changed since.
     origin: u64,
     touched: Vec<u32>,
-    /// Sum over the blocks of a hash of each: tells images apart.
+    /// A hash of each block, and their sum: tells images apart.
+    hashes: Vec<u64>,
     content: u64,
     versions: u64,
     random: u64,
-    /// Erases of each slot.
+    /// Erases of each slot, and cuts that left something undone: it is erased again.
     pub erases: Vec<u32>,
+    pub redone: u32,
+    /// Slots in which a torn write took an earlier block with it.
+    pub hit: Vec<u32>,
     /// Calls of `read`, `write`.
     pub reads: u64,
     pub writes: u64,
@@ -93,7 +96,6 @@ impl Device {
         let mut device = Self {
             geometry,
             sector,
-            paired: false,
             superblocks: [None; 2],
             image: vec![0xff; blocks * geometry.block_bytes as usize],
             pending: Vec::new(),
@@ -102,16 +104,21 @@ impl Device {
             version: identity << 32,
             origin: u64::MAX,
             touched: Vec::new(),
+            hashes: Vec::new(),
             content: 0,
             versions: identity << 32,
             random: identity | 1,
             erases: vec![0; geometry.slots as usize],
+            redone: 0,
+            hit: Vec::new(),
             reads: 0,
             writes: 0,
             plan: Plan::default(),
         };
         for block in 0..blocks as u32 {
-            device.content = device.content.wrapping_add(device.hash(block));
+            let hash = device.hash(block);
+            device.hashes.push(hash);
+            device.content = device.content.wrapping_add(hash);
         }
         device
     }
@@ -142,7 +149,8 @@ impl Device {
     pub fn outcomes(&self, at: usize) -> &'static [Outcome] {
         match self.pending.get(at) {
             Some(Pending {
-                change: Change::Erase, ..
+                change: Change::Erase(_),
+                ..
             }) => &Outcome::OF_ERASE,
             _ => &Outcome::OF_WRITE,
         }
@@ -153,19 +161,39 @@ impl Device {
         self.content
     }
 
+    /// Stands for all that a mount can find here: the content, and which slots do not keep theirs.
+    pub fn identity(&self) -> u64 {
+        let unstable = |(slot, _): (usize, &bool)| (slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let slots = self.unstable.iter().enumerate().filter(|&(_, &unstable)| unstable);
+        slots.map(unstable).fold(self.content, u64::wrapping_add)
+    }
+
     /// Makes `to` this medium as the power comes back: `outcomes[i]` for the i-th pending call, lost beyond.
     pub fn crash_into(&self, outcomes: &[Outcome], seed: u64, to: &mut Self) {
+        self.crash(outcomes, seed, to, false);
+    }
+
+    /// As [`Device::crash_into`]; each torn program takes an earlier block of its slot with it, however long that was synced.
+    pub fn crash_paired(&self, outcomes: &[Outcome], seed: u64, to: &mut Self) {
+        self.crash(outcomes, seed, to, true);
+    }
+
+    fn crash(&self, outcomes: &[Outcome], seed: u64, to: &mut Self, paired: bool) {
         to.copy_from(self);
         to.random = seed | 1;
         for (i, pending) in self.pending.iter().enumerate() {
             let outcome = outcomes.get(i).copied().unwrap_or(Outcome::Lost);
             to.land(pending, outcome);
-            if self.paired && !matches!(outcome, Outcome::Lost | Outcome::Whole) {
+            let torn = !matches!(outcome, Outcome::Lost | Outcome::Whole);
+            if paired && torn && matches!(pending.change, Change::Program(_)) {
                 to.collateral(pending.block);
             }
-            if self.geometry.medium == Medium::WriteOnce && outcome != Outcome::Whole {
-                // One call after the other: what came later was never begun.
-                break;
+            if outcome != Outcome::Whole {
+                to.redone = self.redone + 1;
+                if self.geometry.medium == Medium::WriteOnce {
+                    // One call after the other: what came later was never begun.
+                    break;
+                }
             }
         }
         to.restart();
@@ -198,12 +226,14 @@ impl Device {
         self.programmed.clone_from(&from.programmed);
         self.unstable.clone_from(&from.unstable);
         self.erases.clone_from(&from.erases);
+        self.redone = from.redone;
+        self.hit.clear();
         self.forget_pending(from);
+        self.hashes.clone_from(&from.hashes);
         self.content = from.content;
         self.versions = self.versions.wrapping_add(1);
         self.version = self.versions;
         self.plan = from.plan.clone();
-        self.paired = from.paired;
         (self.reads, self.writes) = (0, 0);
     }
 
@@ -221,7 +251,7 @@ impl Device {
         for pending in &from.pending {
             let blocks = match pending.change {
                 Change::Program(_) => 1,
-                Change::Erase => self.geometry.blocks_per_slot,
+                Change::Erase(blocks) => blocks,
             };
             for block in pending.block..pending.block + blocks {
                 self.programmed[block as usize] = self.image[self.range(block)].iter().any(|&b| b != 0xff);
@@ -258,10 +288,10 @@ impl Device {
     }
 
     fn edit(&mut self, block: u32, change: impl FnOnce(&mut [u8])) {
-        let before = self.hash(block);
         let range = self.range(block);
         change(&mut self.image[range]);
         let after = self.hash(block);
+        let before = std::mem::replace(&mut self.hashes[block as usize], after);
         self.content = self.content.wrapping_sub(before).wrapping_add(after);
         if !self.touched.contains(&block) {
             self.touched.push(block);
@@ -273,7 +303,7 @@ impl Device {
     fn land(&mut self, pending: &Pending, outcome: Outcome) {
         match &pending.change {
             Change::Program(bytes) => self.land_program(pending.block, bytes, outcome),
-            Change::Erase => self.land_erase(pending.block, outcome),
+            &Change::Erase(blocks) => self.land_erase(pending.block, blocks, outcome),
         }
     }
 
@@ -301,24 +331,25 @@ impl Device {
         let (medium, mut random) = (self.geometry.medium, self.random | 1);
         let garbage = outcome == Outcome::Garbage;
         self.edit(block, |image| {
-            for (cell, &byte) in image[range.clone()].iter_mut().zip(&bytes[range]) {
-                *cell = match (medium, garbage) {
-                    (Medium::Rewritable, false) => byte,
-                    (Medium::Rewritable, true) => noise(&mut random),
-                    // Bits are only cleared; a torn program has not cleared all.
-                    (Medium::WriteOnce, false) => *cell & byte,
-                    (Medium::WriteOnce, true) => *cell & (byte | noise(&mut random)),
-                };
+            let (cells, bytes) = (&mut image[range.clone()], &bytes[range]);
+            let pairs = cells.iter_mut().zip(bytes);
+            match (medium, garbage) {
+                (Medium::Rewritable, false) => cells.copy_from_slice(bytes),
+                (Medium::Rewritable, true) => cells.iter_mut().for_each(|cell| *cell = noise(&mut random)),
+                // Bits are only cleared; a torn program has not cleared all.
+                (Medium::WriteOnce, false) => pairs.for_each(|(cell, &byte)| *cell &= byte),
+                (Medium::WriteOnce, true) => pairs.for_each(|(cell, &byte)| *cell &= byte | noise(&mut random)),
             }
         });
         self.random = random;
     }
 
-    fn land_erase(&mut self, first: u32, outcome: Outcome) {
-        let blocks = self.geometry.blocks_per_slot;
-        let slot = (first / blocks) as usize;
+    fn land_erase(&mut self, first: u32, blocks: u32, outcome: Outcome) {
+        let slot = (first / self.geometry.blocks_per_slot) as usize;
         if outcome != Outcome::Lost {
-            self.erases[slot] += 1;
+            // Of two halves the second counts.
+            let last = (first + blocks).is_multiple_of(self.geometry.blocks_per_slot);
+            self.erases[slot] += u32::from(last);
             self.unstable[slot] = outcome == Outcome::Unstable;
         }
         for block in 0..blocks {
@@ -350,6 +381,7 @@ impl Device {
         let back = [1, 2, 4][(self.random() % 3) as usize];
         let first = block - block % self.geometry.blocks_per_slot;
         if block >= first + back {
+            self.hit.push(block / self.geometry.blocks_per_slot);
             let mut random = self.random | 1;
             self.edit(block - back, |image| {
                 image.iter_mut().for_each(|cell| *cell &= noise(&mut random))
@@ -358,10 +390,44 @@ impl Device {
         }
     }
 
+    fn erase_blocks(&mut self, slot: u32, from: u32, blocks: u32) -> Result<(), StorageFailure> {
+        if self.geometry.medium == Medium::Rewritable {
+            return Ok(());
+        }
+        let first = slot * self.geometry.blocks_per_slot + from;
+        let pending = Pending {
+            block: first,
+            change: Change::Erase(blocks),
+        };
+        match self.plan.meets(Call::Erase, first) {
+            Some(Kind::Silent) => {
+                self.plan.forge(slot);
+                return Ok(());
+            }
+            Some(Kind::ReadOnly) => return Err(FAILED),
+            Some(Kind::Bad) => {
+                self.fail(&pending);
+                self.plan.spoil(slot);
+                return Err(FAILED);
+            }
+            Some(_) => {
+                self.fail(&pending);
+                return Err(FAILED);
+            }
+            None => {}
+        }
+        self.unstable[slot as usize] = false;
+        for block in first..first + blocks {
+            self.programmed[block as usize] = false;
+        }
+        self.pending.push(pending);
+        Ok(())
+    }
+
     /// A call that failed: its blocks are anything now.
     fn fail(&mut self, pending: &Pending) {
         let all: &[Outcome] = match pending.change {
-            Change::Erase => &Outcome::OF_ERASE[..5],
+            Change::Erase(_) => &Outcome::OF_ERASE[..5],
             Change::Program(_) => &Outcome::OF_WRITE,
         };
         let outcome = all[self.random() as usize % all.len()];
@@ -415,11 +481,11 @@ impl Storage for Device {
         let blocks = self.geometry.blocks_per_slot;
         let waiting = self.pending.iter().rev().find(|pending| match pending.change {
             Change::Program(_) => pending.block == block,
-            Change::Erase => pending.block / blocks == block / blocks,
+            Change::Erase(blocks) => (pending.block..pending.block + blocks).contains(&block),
         });
         match waiting.map(|pending| &pending.change) {
             Some(Change::Program(data)) => bytes.copy_from_slice(data),
-            Some(Change::Erase) => bytes.fill(0xff),
+            Some(Change::Erase(_)) => bytes.fill(0xff),
             None => bytes.copy_from_slice(&self.image[self.range(block)][..bytes.len()]),
         }
         if self.unstable[(block / blocks) as usize] {
@@ -427,7 +493,8 @@ impl Storage for Device {
             bytes[at] &= self.random() as u8;
         }
         if fault == Some(Kind::Short) {
-            let at = self.random() as usize % bytes.len();
+            // Of nothing at all it would be said.
+            let at = 1 + self.random() as usize % (bytes.len() - 1);
             bytes[at..].fill(0);
         }
         Ok(())
@@ -470,37 +537,14 @@ impl Storage for Device {
     }
 
     fn erase(&mut self, slot: u32) -> Result<(), StorageFailure> {
-        if self.geometry.medium == Medium::Rewritable {
-            return Ok(());
-        }
-        let first = slot * self.geometry.blocks_per_slot;
-        let pending = Pending {
-            block: first,
-            change: Change::Erase,
-        };
-        match self.plan.meets(Call::Erase, first) {
-            Some(Kind::Silent) => {
-                self.plan.forge(slot);
-                return Ok(());
-            }
-            Some(Kind::ReadOnly) => return Err(FAILED),
-            Some(Kind::Bad) => {
-                self.fail(&pending);
-                self.plan.spoil(slot);
-                return Err(FAILED);
-            }
-            Some(_) => {
-                self.fail(&pending);
-                return Err(FAILED);
-            }
-            None => {}
-        }
-        self.unstable[slot as usize] = false;
-        for block in first..first + self.geometry.blocks_per_slot {
-            self.programmed[block as usize] = false;
-        }
-        self.pending.push(pending);
-        Ok(())
+        self.erase_blocks(slot, 0, self.geometry.blocks_per_slot)
+    }
+
+    /// Two erase blocks a slot.
+    fn erase_step(&mut self, slot: u32, part: u32) -> Result<bool, StorageFailure> {
+        let half = self.geometry.blocks_per_slot / 2;
+        self.erase_blocks(slot, part * half, half)?;
+        Ok(part > 0 || self.geometry.medium == Medium::Rewritable)
     }
 
     fn sync(&mut self) -> Result<(), StorageFailure> {

@@ -23,6 +23,8 @@ impl Explorer {
     /// Runs with the `at`-th call failing; whether it was met.
     pub fn run_failing(&mut self, (call, kind, honest): (Call, Kind, bool), at: u64, steps: usize) -> bool {
         self.lax = !honest;
+        // Frames whose write failed may have landed all the same.
+        self.counts = false;
         // Every cut after a commit is one sampled choice of outcomes.
         self.depth = 3;
         let mut live = self.begin_with(Plan::with_fault(Fault { call, kind, at }));

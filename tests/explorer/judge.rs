@@ -7,6 +7,7 @@ use super::world::{World, config, print};
 use tidegate::catalogue::Names;
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{FrameNo, FrameSource, Next};
+use tidegate::wal::storage::Storage;
 use tidegate::wal::{AppendError, Boot, ClockSource, Commit, CommitError, CommitStep, Reason, Ring};
 
 /// Wall time is boot time and this, in every boot that knows it.
@@ -23,12 +24,13 @@ pub fn boot(number: u8, now: u64, knows: bool) -> Boot {
 
 impl Explorer {
     /// Mounts; the number of reads is bounded by the geometry.
-    pub(super) fn mount(&mut self, mut device: Device, world: &mut World, boot: Boot) -> Ring<Device> {
+    pub(super) fn mount(&mut self, mut device: Device, world: &mut World, boot: Boot) -> Box<Ring<Device>> {
         let geometry = self.setup.geometry;
         device.reads = 0;
         let mounted = Ring::mount(device, config(&self.setup), boot, &mut world.catalogue);
         let ring = match mounted {
-            Ok((ring, _)) => ring,
+            // A dozen KiB, not to be moved more often than it must.
+            Ok((ring, _)) => Box::new(ring),
             Err(error) => self.fail(format_args!("mount: {error}")),
         };
         let reads = ring.storage().reads;
@@ -41,20 +43,28 @@ impl Explorer {
 
     /// Mounts an image, judges it, goes on with it over another mount (or `depth` more cuts); gives the medium back.
     pub(super) fn judge(&mut self, device: Device, known: &Known, depth: u32, now: u64) -> Device {
-        let mut world = self.worlds.pop().unwrap_or_else(|| World::new(0));
+        let kept = self.worlds.pop().filter(|world| world.size == self.setup.size);
+        let mut world = kept.unwrap_or_else(|| World::new(self.setup.size, 0));
         world.rng = fastrand::Rng::with_seed(self.rng.u64(..));
         world.now = now + 10_000;
         let level = 100 + 4 * depth as u8;
         let first = boot(level, world.now, true);
-        let mut ring = self.examine(device, &mut world, known, first);
+        let strict = !self.lax;
+        let nested = depth + 1 < self.depth;
+        self.nested = nested;
+        let mut ring = self.examine(device, &mut world, known, first, strict);
         self.first_read = self.present.len();
         let mut after = self.knowns.pop().unwrap_or_default();
-        after.clone_from(known);
+        after.copy_from(known);
         self.survive(&mut after, &ring);
         world.adopt();
         let from = ring.next_frame().0;
         for _ in 0..1 + self.rng.usize(0..2) {
             self.append(&mut ring, &mut world, &mut after);
+        }
+        if self.rng.u8(0..4) == 0 {
+            ring.erase_step();
+            after.settle(&ring);
         }
         if self.rng.u8(0..4) == 0 {
             let remote = self.rng.usize(0..self.setup.remotes.into());
@@ -67,7 +77,9 @@ impl Explorer {
         device.crash_into(&[], 1, &mut image);
         self.devices.push(device);
         let second = boot(level + 1, world.now + 5_000, true);
-        let ring = self.examine(image, &mut world, &after, second);
+        self.nested = nested;
+        let ring = self.examine(image, &mut world, &after, second, strict || self.honest_after);
+        self.nested = false;
         self.worlds.push(world);
         self.knowns.push(after);
         ring.into_storage()
@@ -76,34 +88,56 @@ impl Explorer {
     /// What is left after a cut is what the ring now stands on.
     pub(super) fn survive(&mut self, known: &mut Known, ring: &Ring<Device>) {
         let acked = [ring.acknowledged(0).0, ring.acknowledged(1).0];
-        let holding = self.setup.holding();
         if self.lax {
-            // Rot may have taken any of them, and their count with them.
-            for told in &mut known.frames {
-                told.owed = false;
-                told.durable = false;
-                told.may = true;
-            }
+            known.distrust();
         }
-        known.survive(&self.present, acked, holding);
+        known.survive(&self.present, acked);
         known.mounted(ring.counters());
     }
 
-    /// Mounts an image and holds it against what is known; the numbers found are in `self.present`.
-    pub(super) fn examine(&mut self, device: Device, world: &mut World, known: &Known, boot: Boot) -> Ring<Device> {
+    /// Mounts an image and holds it against what is known, if `strict` also for what is missing; the numbers found are in
+    /// `self.present`.
+    pub(super) fn examine(
+        &mut self,
+        mut device: Device,
+        world: &mut World,
+        known: &Known,
+        boot: Boot,
+        strict: bool,
+    ) -> Box<Ring<Device>> {
         self.states += 1;
-        self.sketch.note(device.content());
+        self.sketch.note(device.identity());
+        if strict && !self.lax && device.plan.fault.is_none() {
+            self.check_wear(&mut device);
+        }
         let mut ring = self.mount(device, world, boot);
-        self.check(&mut ring, world, known);
+        self.check(&mut ring, world, known, strict);
         ring
     }
 
+    /// Slots are erased in turn, and once more after a cut that left an erase, or a first block, undone.
+    fn check_wear(&self, device: &mut Device) {
+        let mut range = (u32::MAX, 0);
+        for slot in 0..device.erases.len() {
+            if !device.is_bad(slot as u32) {
+                range = (range.0.min(device.erases[slot]), range.1.max(device.erases[slot]));
+            }
+        }
+        let spread = range.1.saturating_sub(range.0);
+        if spread > 1 + device.redone {
+            let (erases, redone) = (&device.erases, device.redone);
+            self.fail(format_args!(
+                "slots were erased {erases:?} times, {redone} cuts left work undone"
+            ));
+        }
+    }
+
     /// The oracle proper.
-    pub(super) fn check(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known) {
+    pub(super) fn check(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known, strict: bool) {
         let holding = self.setup.holding();
         self.present.clear();
         let mut read_from = u64::MAX;
-        if std::env::var("DUMP").is_ok_and(|n| n == self.states.to_string()) {
+        if self.dump == Some(self.states) {
             dump(ring, known, &self.present);
         }
         for remote in 0..usize::from(self.setup.remotes) {
@@ -117,15 +151,17 @@ impl Explorer {
                     ));
                 }
                 let durable = known.acked_durable[remote];
-                if ack < durable && !self.lax {
+                if ack < durable && strict {
                     self.fail(format_args!(
                         "acknowledgement {ack} of remote {remote} is older than the durable {durable}"
                     ));
                 }
             }
             let from = self.present.len();
-            self.read(ring, world, known, remote, ack);
-            if remote < holding && !self.lax {
+            self.read(ring, world, known, remote, ack, usize::MAX);
+            // Nothing of it is in a sender's hands.
+            ring.source(remote, &world.catalogue).seek(FrameNo(ack));
+            if remote < holding && (strict || !self.spared.is_empty()) {
                 self.check_durable(known, remote, from);
             }
         }
@@ -133,30 +169,39 @@ impl Explorer {
             self.present.sort_unstable();
             self.present.dedup();
         }
-        let (least, most) = known.losses(&self.present, read_from, holding);
-        let counted = lost(ring.counters());
-        if counted < least && !self.lax {
-            let losses = ring.counters().losses;
-            self.miscounts.0 += 1;
-            if self.counts {
-                self.fail(format_args!(
-                    "{counted} frames counted as lost, at least {least} are: {losses:?}"
-                ));
-            }
-        }
-        if counted > most && !self.lax {
-            let losses = ring.counters().losses;
-            self.miscounts.1 += 1;
-            if self.counts {
-                self.fail(format_args!(
-                    "{counted} frames counted as lost, at most {most} can be: {losses:?}"
-                ));
-            }
+        if strict && self.counts && !self.lax && !self.nested {
+            self.check_counted(ring, known, read_from);
         }
     }
 
-    /// Reads all that `remote` has not acknowledged: known frames in rising order, nothing else.
-    fn read(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known, remote: usize, from: u64) {
+    /// What is lost is in the ledger, and nothing else.
+    fn check_counted(&self, ring: &Ring<Device>, known: &Known, read_from: u64) {
+        let (least, most) = known.losses(&self.present, read_from);
+        let counted = lost(ring.counters());
+        let losses = ring.counters().losses.map(|loss| loss.frames);
+        if counted < least {
+            self.fail(format_args!(
+                "{counted} frames counted as lost, at least {least} are: {losses:?}"
+            ));
+        }
+        if counted > most {
+            self.fail(format_args!(
+                "{counted} frames counted as lost, at most {most} can be: {losses:?}"
+            ));
+        }
+    }
+
+    /// Reads at most `limit` frames from `from` on as `remote`: known frames in rising order, nothing else. Gives the number
+    /// after the last one.
+    pub(super) fn read(
+        &mut self,
+        ring: &mut Ring<Device>,
+        world: &World,
+        known: &Known,
+        remote: usize,
+        from: u64,
+        limit: usize,
+    ) -> u64 {
         let mut frame = std::mem::replace(&mut self.frame, tidegate::frame::Frame::with_capacity(0));
         let mut at = known.frames.partition_point(|told| told.number < from);
         let mut last = None;
@@ -164,7 +209,7 @@ impl Explorer {
         let loses_blocks = ring.storage().plan.may_lose_a_block();
         let mut source = ring.source(remote, &world.catalogue);
         source.seek(FrameNo(from));
-        loop {
+        for _ in 0..limit {
             match source.next(&mut frame) {
                 Ok(Next::Boundary) => continue,
                 Ok(Next::End) => break,
@@ -198,7 +243,7 @@ impl Explorer {
                     for sample in frame.samples.iter() {
                         eprintln!("named {:?}", names.definition(sample.series, frame.target));
                     }
-                    if std::env::var_os("DUMP").is_some() {
+                    if self.dump.is_some() {
                         let present = std::mem::take(&mut self.present);
                         dump(ring, known, &present);
                     }
@@ -210,6 +255,7 @@ impl Explorer {
             }
         }
         self.frame = frame;
+        last.map_or(from, |last| last + 1)
     }
 
     /// Every durable frame that `remote` needs is among those read, which begin at place `from`.
@@ -218,7 +264,8 @@ impl Explorer {
         let mut at = 0;
         // What was acknowledged may have been overwritten by a block that would have said so and did not land.
         let first = known.frames.partition_point(|told| told.number < known.acked[remote]);
-        for told in known.frames[first..].iter().filter(|told| told.durable && !told.owed) {
+        let there = |told: &&Told| told.durable && !told.owed && !told.lent && !self.spared.contains(&told.number);
+        for told in known.frames[first..].iter().filter(there) {
             while read.get(at).is_some_and(|&number| number < told.number) {
                 at += 1;
             }
@@ -243,11 +290,14 @@ impl Explorer {
                     durable: false,
                     owed: false,
                     may: false,
+                    lent: false,
+                    twice: false,
+                    shadowed: false,
                 },
                 self.lax,
             ),
             Err(AppendError::StagingFull) => {}
-            Err(AppendError::Stopped) => known.refused += 1,
+            Err(AppendError::Stopped) => known.refuse(),
             Err(error) => self.fail(format_args!("append: {error}")),
         }
     }
@@ -256,8 +306,17 @@ impl Explorer {
         let from = ring.acknowledged(remote).0;
         let first = known.frames.partition_point(|told| told.number < from);
         let last = known.frames.partition_point(|told| told.number < end).max(first);
-        let to = match self.rng.usize(first..=last) {
-            0 => from,
+        let mut at = self.rng.usize(first..=last);
+        if self.setup.brisk {
+            at = at.max(self.rng.usize(first..=last));
+        }
+        // A sender has read what it acknowledges.
+        let there = |told: &Told| told.durable || !told.may;
+        while at > first && !there(&known.frames[at - 1]) {
+            at -= 1;
+        }
+        let to = match at {
+            at if at == first => from,
             // Nothing beyond it was read: the first number that is not acknowledged.
             at => from.max(known.frames[at - 1].number + 1),
         };
@@ -290,7 +349,7 @@ impl Explorer {
                     if depth > 0 {
                         self.cut(ring.storage(), known, depth - 1, world.now);
                     }
-                    let result = tidegate::wal::storage::Storage::sync(ring.storage_mut());
+                    let result = ring.storage_mut().sync();
                     ring.synced(result);
                 }
                 Err(CommitError::Full | CommitError::Degraded) => return,
@@ -328,8 +387,8 @@ fn dump(ring: &mut Ring<Device>, known: &Known, present: &[u64]) {
     );
     for told in &known.frames {
         eprintln!(
-            "{} durable {} owed {} may {}",
-            told.number, told.durable, told.owed, told.may
+            "{} durable {} owed {} may {} lent {}",
+            told.number, told.durable, told.owed, told.may, told.lent
         );
     }
 }

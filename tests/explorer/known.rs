@@ -1,7 +1,7 @@
 //! What a run knows of itself: the truth against which an image cut from it is held.
 
 use super::device::Device;
-use tidegate::wal::{Counters, Loss, Ring};
+use tidegate::wal::{Counters, Loss, Reason, Ring};
 
 /// A frame that was appended.
 #[derive(Clone, Copy, Debug)]
@@ -17,24 +17,42 @@ pub struct Told {
     pub owed: bool,
     /// May have been counted as lost.
     pub may: bool,
+    /// Given up while a sender had it: lost, and to be counted, unless it is acknowledged yet.
+    pub lent: bool,
+    /// Given up while a sender had it, or earlier ones: a cut may have it counted once more, as one of a range that is missing.
+    pub twice: bool,
+    /// A later one was missing and counted when this was not: should this be lost as well, nobody looks there again.
+    pub shadowed: bool,
 }
 
 /// Everything that was ever done to a ring.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Known {
     /// In rising number.
     pub frames: Vec<Told>,
     /// Acknowledgements given, by remote, and those that a sync has covered.
     pub acked: [u64; 2],
     pub acked_durable: [u64; 2],
-    /// Losses reported from outside, frames refused; and those that a sync has covered.
-    pub refused: u64,
-    pub refused_durable: u64,
+    /// First frame that each remote has not read since the mount.
+    pub read_to: [u64; 2],
+    /// Remotes that hold the tail.
+    pub holding: usize,
+    /// Losses reported from outside, frames refused; those since the mount; and those that a sync has covered.
+    refused: u64,
+    refused_since: u64,
+    refused_durable: u64,
     /// Lapped frames by the ring's count, as far as they are marked here.
     lapped_seen: u64,
 }
 
 impl Known {
+    /// Makes this a copy; allocates nothing in the long run.
+    pub fn copy_from(&mut self, from: &Self) {
+        let mut frames = std::mem::take(&mut self.frames);
+        frames.clone_from(&from.frames);
+        *self = Self { frames, ..*from };
+    }
+
     /// Takes note of a frame. A number is given out again only if nothing with it can be on the medium; after rot, if nothing
     /// with it was found there.
     pub fn append(&mut self, told: Told, lax: bool) {
@@ -43,6 +61,12 @@ impl Known {
         }
         let at = self.frames.partition_point(|other| other.number <= told.number);
         self.frames.insert(at, told);
+    }
+
+    /// A loss reported from outside, a frame refused.
+    pub fn refuse(&mut self) {
+        self.refused += 1;
+        self.refused_since += 1;
     }
 
     /// A mount has counted so far.
@@ -56,13 +80,19 @@ impl Known {
         let mut fresh = lapped - self.lapped_seen;
         self.lapped_seen = lapped;
         let from = ring.min_ack().0;
+        let held = |remote| ring.acknowledged(remote).0.max(self.read_to[remote]);
+        let held_to = (0..self.holding).map(held).min().unwrap_or(0);
+        let mut split = self.frames.iter().any(|told| told.lent && told.number >= from);
         for told in self.frames.iter_mut().skip_while(|told| told.number < from) {
             if fresh == 0 {
                 return;
             }
             told.may = true;
-            if told.durable && !told.owed {
-                told.owed = true;
+            if told.durable && !told.owed && !told.lent {
+                told.lent = told.number < held_to;
+                told.owed = !told.lent;
+                split |= told.lent;
+                told.twice |= split;
                 fresh -= 1;
             }
         }
@@ -73,14 +103,25 @@ impl Known {
         for told in self.frames.iter_mut().rev().take_while(|told| told.number >= from) {
             told.durable |= told.number < to;
         }
-        self.refused_durable = self.refused;
+        self.refused_durable += std::mem::take(&mut self.refused_since);
+    }
+
+    /// The medium has done more than lose what was not synced: any frame may be gone, and any count.
+    pub fn distrust(&mut self) {
+        for told in &mut self.frames {
+            told.owed = false;
+            told.durable = false;
+            told.may = true;
+        }
+        self.refused_durable = 0;
     }
 
     /// The power is back: of all frames these are left, and `acked` of the acknowledgements.
-    pub fn survive(&mut self, present: &[u64], acked: [u64; 2], holding: usize) {
-        let read_from = acked[..holding].iter().copied().min().unwrap_or(0);
-        let needed_from = self.needed_from(holding);
+    pub fn survive(&mut self, present: &[u64], acked: [u64; 2]) {
+        let read_from = acked[..self.holding].iter().copied().min().unwrap_or(0);
+        let needed_from = self.needed_from();
         let mut at = 0;
+        let mut hole = None;
         for told in &mut self.frames {
             while present.get(at).is_some_and(|&number| number < told.number) {
                 at += 1;
@@ -88,19 +129,28 @@ impl Known {
             let here = present.get(at) == Some(&told.number);
             if !here && told.number >= read_from {
                 told.may = true;
+                // Others stand behind it, and say that it was.
+                if Some(&told.number) < present.last() {
+                    hole = Some(told.number);
+                }
                 told.owed |= told.durable && told.number >= needed_from;
             }
             // What was lapped in memory only is not lapped.
             told.owed &= !here;
             told.durable = here;
+            told.lent = false;
+        }
+        for told in self.frames.iter_mut().take_while(|told| Some(told.number) < hole) {
+            told.shadowed |= told.durable;
         }
         self.acked_durable = acked;
-        self.refused_durable = 0;
+        self.read_to = acked;
+        self.refused_since = 0;
     }
 
     /// Frames below it nobody needs any more.
-    pub fn needed_from(&self, holding: usize) -> u64 {
-        self.acked[..holding].iter().copied().min().unwrap_or(0)
+    pub fn needed_from(&self) -> u64 {
+        self.acked[..self.holding].iter().copied().min().unwrap_or(0)
     }
 
     /// Frame after the last durable one.
@@ -111,8 +161,8 @@ impl Known {
 
     /// At least and at most how many frames a ring must have counted as lost in which `present` is left, read from
     /// `read_from` on.
-    pub fn losses(&self, present: &[u64], read_from: u64, holding: usize) -> (u64, u64) {
-        let needed_from = self.needed_from(holding);
+    pub fn losses(&self, present: &[u64], read_from: u64) -> (u64, u64) {
+        let needed_from = self.needed_from();
         let (mut least, mut most) = (self.refused_durable, self.refused);
         let mut at = 0;
         for told in &self.frames {
@@ -122,14 +172,17 @@ impl Known {
             if present.get(at) == Some(&told.number) {
                 continue;
             }
-            least += u64::from(told.owed || (told.durable && told.number >= needed_from));
-            most += u64::from(told.may || told.number >= read_from);
+            let lost = told.owed || (told.durable && told.number >= needed_from);
+            least += u64::from(lost && !told.shadowed);
+            most += u64::from(told.may || told.number >= read_from) + u64::from(told.twice);
         }
         (least, most)
     }
 }
 
-/// Frames lost, whatever the reason.
+/// Frames lost that had been in the ring, whatever the reason: not those of [`Reason::Crash`], which an estimate takes to have
+/// been in memory.
 pub fn lost(counters: &Counters) -> u64 {
-    counters.losses.iter().map(|loss: &Loss| loss.frames).sum()
+    let all: u64 = counters.losses.iter().map(|loss: &Loss| loss.frames).sum();
+    all - counters.loss(Reason::Crash).frames
 }

@@ -1,12 +1,21 @@
 //! The crash explorer: cuts the power at every write and erase of many workloads, in every way, and mounts again.
 //!
-//! A *state* is one image, after one choice of what became of each unsynced call, mounted and judged. The oracle, after every
+//! A *state* is one image, after one choice of what became of each unsynced call, mounted and judged; an outcome that gives an
+//! image already judged at the same cut is passed over. The oracle, after every
 //! mount: it succeeds within a fixed number of reads; frames come in rising number, each as appended; every
 //! durable frame that is needed is there; every acknowledgement is one that was given, and not older than the last one synced;
-//! what is lost is counted, and not more than that; the ring takes writes, and keeps them over another mount. The device
-//! itself watches the rules of write-once media. Every failure names its seed and state; with `DUMP` set to the state the image is
-//! shown. How many mounts count lost frames inexactly is told ([`Explorer::miscounts`]), and a failure only with `COUNTS` set: frames
-//! cut off with the block that counted them are not always counted again.
+//! what is lost is in the ledger, and not more than that; slots are equally worn; the ring takes writes, and keeps them over another
+//! mount. The device itself watches the rules of write-once media. Every failure names its seed and state; with `DUMP` set to the
+//! state the image is shown.
+//!
+//! Some media hold what another ring left behind. Between commits senders read ahead and go back, and slots are erased in pieces. At one cut of
+//! four another image is judged in which torn blocks have taken earlier ones of their slots with them (paired pages of NAND): no
+//! frame of another slot may be missing, none invented.
+//!
+//! Four things are not held to be exact, all of them counts. Frames that were given up while a sender had them, or earlier ones, in hand may be counted
+//! once more by a mount after a cut. Frames before a hole that was counted are not counted if a later cut takes them too. What was
+//! counted after one cut is not always counted again if the next falls into the first commit after it (`nested`). And
+//! what was only in memory is an estimate of the ring's, from above.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod device;
@@ -29,7 +38,7 @@ use tidegate::frame::Frame;
 use tidegate::value::codec::CodecId;
 use tidegate::wal::WhenFull;
 use tidegate::wal::format::{Geometry, Medium};
-use world::World;
+use world::{LARGE, SMALL, Size, World};
 
 /// What a run is made of.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +53,9 @@ pub struct Setup {
     pub when_full: WhenFull,
     pub config_crc: u32,
     pub staging_blocks: usize,
+    pub size: Size,
+    /// Senders are rarely far behind.
+    pub brisk: bool,
 }
 
 /// What happens in a run, mostly.
@@ -87,7 +99,7 @@ impl Workload {
 }
 
 /// Block bytes, blocks of a slot, slots, sector bytes.
-pub const SHAPES: [(u32, u32, u32, usize); 8] = [
+pub const SHAPES: [(u32, u32, u32, usize); 12] = [
     (512, 8, 3, 512),
     (256, 16, 3, 512),
     (1024, 8, 3, 512),
@@ -96,14 +108,25 @@ pub const SHAPES: [(u32, u32, u32, usize); 8] = [
     (512, 16, 4, 512),
     (4096, 8, 4, 4096),
     (8192, 8, 3, 4096),
+    // From here on there is less to scrape, and it is soon acknowledged.
+    (512, 8, 3, 512),
+    (256, 16, 3, 256),
+    (512, 8, 4, 512),
+    (1024, 8, 3, 512),
 ];
+const FIRST_SMALL: usize = 8;
 
 impl Setup {
-    /// The `n`-th combination of workload, shape and medium; all of them within 160.
+    /// The `n`-th combination of workload, shape and medium; all of them within 640, three of four of them small.
     pub fn of(n: u64) -> Self {
         let workload = Workload::ALL[n as usize % 10];
         let medium = [Medium::Rewritable, Medium::WriteOnce][n as usize / 10 % 2];
-        Self::new(workload, n as usize / 20 % SHAPES.len(), medium)
+        let round = n as usize / 20;
+        let shape = match round % 4 {
+            0 => round / 4 % FIRST_SMALL,
+            small => FIRST_SMALL + (round / 4 + small) % (SHAPES.len() - FIRST_SMALL),
+        };
+        Self::new(workload, shape, medium)
     }
 
     pub fn new(workload: Workload, shape: usize, medium: Medium) -> Self {
@@ -133,6 +156,8 @@ impl Setup {
             },
             config_crc: 7,
             staging_blocks: 6,
+            size: if shape < FIRST_SMALL { LARGE } else { SMALL },
+            brisk: shape >= FIRST_SMALL,
         }
     }
 
@@ -156,9 +181,18 @@ pub struct Explorer {
     /// The medium did more than lose what was not synced: frames may be missing, never invented.
     pub lax: bool,
     /// Counts of losses are held to be exact.
-    pub counts: bool,
-    /// Mounts that counted too few and too many lost frames.
-    pub miscounts: (u64, u64),
+    counts: bool,
+    /// The image under judgement was cut while the ring recovered from another cut of the same run.
+    nested: bool,
+    /// What is written after the medium did that is as durable as ever.
+    honest_after: bool,
+    /// Outcomes that gave an image already judged at this cut, not counted in `states`; and cuts with paired pages.
+    pub repeats: u64,
+    pub paired: u64,
+    /// Frames that may be gone because the block of a paired page was theirs, and a number that none has; else empty.
+    spared: Vec<u64>,
+    /// State to show.
+    dump: Option<u64>,
     rng: fastrand::Rng,
     devices: Vec<Device>,
     worlds: Vec<World>,
@@ -181,15 +215,20 @@ impl Explorer {
             deadline: None,
             sketch: Sketch::default(),
             lax: false,
-            counts: std::env::var_os("COUNTS").is_some(),
-            miscounts: (0, 0),
+            counts: true,
+            nested: false,
+            honest_after: false,
+            repeats: 0,
+            paired: 0,
+            spared: Vec::new(),
+            dump: std::env::var("DUMP").ok().and_then(|state| state.parse().ok()),
             rng: fastrand::Rng::with_seed(seed),
             devices: Vec::new(),
             worlds: Vec::new(),
             knowns: Vec::new(),
             present: Vec::new(),
             first_read: 0,
-            frame: Frame::with_capacity(world::MAX_SAMPLES),
+            frame: Frame::with_capacity(LARGE.samples),
             identity: 1,
         }
     }

@@ -1,4 +1,4 @@
-//! Rot: bits flip, blocks are swapped, copied, replaced by what stood there before, or blank.
+//! Rot: bits flip, blocks are swapped, copied, replaced by what stood there before or stands there in another ring, or blank.
 //!
 //! Nothing is invented, whatever happened, and what is written afterwards is durable. A block that strayed to another place
 //! costs no more than what stood there: one chunk.
@@ -28,8 +28,10 @@ impl Explorer {
 
     /// One to three pieces of damage, `images` times.
     pub fn rot(&mut self, images: usize) {
-        let (device, known, now, before) = self.grown(40);
-        self.lax = true;
+        let (device, known, now, mut before) = self.grown(40);
+        let foreign = self.fresh();
+        before.push(self.used_elsewhere(foreign));
+        (self.lax, self.honest_after) = (true, true);
         for _ in 0..images {
             let mut image = self.fresh();
             device.crash_into(&[], 1, &mut image);
@@ -39,7 +41,7 @@ impl Explorer {
             let image = self.judge(image, &known, 0, now);
             self.devices.push(image);
         }
-        self.lax = false;
+        (self.lax, self.honest_after) = (false, false);
     }
 
     fn spoil(&mut self, image: &mut Device, before: &[Device]) {

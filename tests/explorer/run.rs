@@ -9,6 +9,7 @@ use super::{Explorer, Workload};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::value::codec::CodecId;
 use tidegate::wal::format::Medium;
+use tidegate::wal::inspect::{Event, Inspector};
 use tidegate::wal::{ClockSource, Commit, LossReport, Reason, Ring, format};
 
 /// Calls of which every choice of outcomes is tried.
@@ -20,7 +21,7 @@ const COMMITS: usize = 36;
 
 /// A run under way.
 pub(super) struct Live {
-    pub ring: Ring<Device>,
+    pub ring: Box<Ring<Device>>,
     pub world: World,
     pub known: Known,
     /// First frame that no commit has covered.
@@ -30,18 +31,34 @@ pub(super) struct Live {
 }
 
 impl Explorer {
-    /// A blank medium, formatted and mounted.
+    /// A medium, formatted and mounted: a blank one, or one with what another ring left behind.
     pub(super) fn begin(&mut self) -> Live {
-        self.identity += 1;
-        let mut device = Device::new(self.setup.geometry, self.setup.sector, self.identity);
-        format(&mut device, *b"tidegate ring 01", 1, "test").expect("a blank medium takes a format");
+        let mut device = self.fresh();
+        if self.seed.is_multiple_of(4) {
+            device = self.used_elsewhere(device);
+        }
+        format(&mut device, *b"tidegate ring 01", 1, "test").expect("a medium that works takes a format");
         self.begin_on(device)
     }
 
-    /// As [`Explorer::begin`], on a medium that goes wrong as `plan` says.
+    /// Lets another ring write on a medium: its segments have the same numbers, and its epochs and offsets.
+    pub(super) fn used_elsewhere(&mut self, mut device: Device) -> Device {
+        format(&mut device, *b"another ring  02", 1, "other").expect("a blank medium takes a format");
+        let mut live = self.begin_on(device);
+        for _ in 0..self.rng.usize(3..24) {
+            self.step(&mut live, 0);
+        }
+        self.knowns.push(live.known);
+        let mut image = self.fresh();
+        live.ring.storage().crash_into(&[], 1, &mut image);
+        image.erases.fill(0);
+        image.redone = 0;
+        image
+    }
+
+    /// As [`Explorer::begin`], on a blank medium that goes wrong as `plan` says.
     pub(super) fn begin_with(&mut self, plan: Plan) -> Live {
-        self.identity += 1;
-        let mut device = Device::new(self.setup.geometry, self.setup.sector, self.identity);
+        let mut device = self.fresh();
         format(&mut device, *b"tidegate ring 01", 1, "test").expect("a blank medium takes a format");
         device.plan = plan;
         self.begin_on(device)
@@ -49,7 +66,7 @@ impl Explorer {
 
     pub(super) fn begin_on(&mut self, device: Device) -> Live {
         self.devices.clear();
-        let mut world = World::new(self.seed);
+        let mut world = World::new(self.setup.size, self.seed);
         world.churn = if self.setup.workload == Workload::Churn {
             128
         } else {
@@ -60,6 +77,7 @@ impl Explorer {
         let ring = self.mount(device, &mut world, first);
         world.adopt();
         let mut known = Known::default();
+        known.holding = self.setup.holding();
         known.mounted(ring.counters());
         Live {
             ring,
@@ -86,13 +104,15 @@ impl Explorer {
     /// Some scrapes and a commit, and what else the workload has.
     pub(super) fn step(&mut self, live: &mut Live, depth: u32) {
         let workload = self.setup.workload;
-        for _ in 0..self.rng.usize(1..5) {
+        let most = if self.setup.brisk { 3 } else { 5 };
+        for _ in 0..self.rng.usize(1..most) {
             self.append(&mut live.ring, &mut live.world, &mut live.known);
         }
         let acknowledges = match workload {
             Workload::Lap => 40,
             Workload::Stop => 8,
             Workload::Two | Workload::BestEffort | Workload::Memory => 2,
+            _ if self.setup.brisk => 1,
             _ => 4,
         };
         if self.rng.u8(0..acknowledges) == 0 {
@@ -107,6 +127,12 @@ impl Explorer {
         let cuts = if workload == Workload::Memory { 2 } else { 5 };
         if self.rng.u8(0..cuts) == 0 {
             live.ring.cut();
+        }
+        if self.rng.u8(0..3) == 0 {
+            self.lend(live);
+        }
+        if self.setup.geometry.medium == Medium::WriteOnce && self.rng.u8(0..3) == 0 {
+            self.erase_ahead(live, depth);
         }
         match workload {
             Workload::Memory if self.rng.u8(0..3) == 0 => self.report_loss(live),
@@ -125,6 +151,28 @@ impl Explorer {
         live.from = live.ring.next_frame().0;
     }
 
+    /// A sender reads on, and now and then goes back: until it does, or acknowledges, it has frames in hand.
+    fn lend(&mut self, live: &mut Live) {
+        let remote = self.rng.usize(0..self.setup.remotes.into());
+        let acknowledged = live.ring.acknowledged(remote).0;
+        let from = match self.rng.u8(0..4) {
+            0 => acknowledged,
+            _ => live.known.read_to[remote].max(acknowledged),
+        };
+        let limit = self.rng.usize(0..8);
+        let to = self.read(&mut live.ring, &live.world, &live.known, remote, from, limit);
+        live.known.read_to[remote] = to;
+    }
+
+    /// A pause between commits: a piece of the next slot is erased.
+    fn erase_ahead(&mut self, live: &mut Live, depth: u32) {
+        live.ring.erase_step();
+        live.known.settle(&live.ring);
+        if depth > 0 {
+            self.cut(live.ring.storage(), &live.known, depth - 1, live.world.now);
+        }
+    }
+
     fn report_loss(&mut self, live: &mut Live) {
         let number = tidegate::frame::FrameNo(live.known.durable_end());
         live.ring.record_loss(&LossReport {
@@ -135,7 +183,7 @@ impl Explorer {
             samples: 3,
             unix_ms: None,
         });
-        live.known.refused += 1;
+        live.known.refuse();
     }
 
     fn learn_time(live: &mut Live) {
@@ -178,7 +226,8 @@ impl Explorer {
         live.world.now += 20_000;
         live.knows_time = self.setup.workload != Workload::Clock || self.rng.u8(0..3) == 0;
         let boot = boot(live.boots, live.world.now, live.knows_time);
-        let ring = self.examine(image, &mut live.world, &live.known, boot);
+        let strict = !self.lax;
+        let ring = self.examine(image, &mut live.world, &live.known, boot, strict);
         self.survive(&mut live.known, &ring);
         live.world.adopt();
         live.from = ring.next_frame().0;
@@ -205,29 +254,32 @@ impl Explorer {
         // Deeper cuts are sampled: the choices multiply.
         if depth + 1 < self.depth {
             let choice = self.choose(device);
-            return self.strike(device, &choice, known, depth, now);
+            return self.strike(device, &choice, known, depth, now, &mut Vec::new());
         }
+        let mut seen = Vec::new();
         if device_is_write_once(device) {
-            return self.cut_in_order(device, known, depth, now);
-        }
-        if pending > EXHAUSTIVE {
+            self.cut_in_order(device, known, depth, now, &mut seen);
+        } else if pending > EXHAUSTIVE {
             for _ in 0..SAMPLES {
                 let choice = self.choose(device);
-                self.strike(device, &choice, known, depth, now);
+                self.strike(device, &choice, known, depth, now, &mut seen);
             }
-            return;
+        } else {
+            let mut choice = vec![Outcome::Lost; pending];
+            for n in 0..5usize.pow(pending as u32) {
+                for (i, outcome) in choice.iter_mut().enumerate() {
+                    *outcome = Outcome::OF_WRITE[n / 5usize.pow(i as u32) % 5];
+                }
+                self.strike(device, &choice, known, depth, now, &mut seen);
+            }
         }
-        let mut choice = vec![Outcome::Lost; pending];
-        for n in 0..5usize.pow(pending as u32) {
-            for (i, outcome) in choice.iter_mut().enumerate() {
-                *outcome = Outcome::OF_WRITE[n / 5usize.pow(i as u32) % 5];
-            }
-            self.strike(device, &choice, known, depth, now);
+        if self.rng.u8(0..4) == 0 {
+            self.cut_paired(device, known, depth, now);
         }
     }
 
     /// Calls complete in order: the power fails in each of them in turn.
-    fn cut_in_order(&mut self, device: &Device, known: &Known, depth: u32, now: u64) {
+    fn cut_in_order(&mut self, device: &Device, known: &Known, depth: u32, now: u64, seen: &mut Vec<u64>) {
         let pending = device.pending();
         for at in 0..pending {
             for &outcome in device.outcomes(at).iter().filter(|&&outcome| outcome != Outcome::Whole) {
@@ -236,21 +288,73 @@ impl Explorer {
                 // No two torn bit patterns are alike.
                 let times = if outcome == Outcome::Garbage { 4 } else { 1 };
                 for _ in 0..times {
-                    self.strike(device, &choice, known, depth, now);
+                    self.strike(device, &choice, known, depth, now, seen);
                 }
             }
         }
-        self.strike(device, &vec![Outcome::Whole; pending], known, depth, now);
+        self.strike(device, &vec![Outcome::Whole; pending], known, depth, now, seen);
     }
 
-    fn strike(&mut self, device: &Device, choice: &[Outcome], known: &Known, depth: u32, now: u64) {
+    /// The block that is torn takes an earlier one of its slot with it: no frame of another slot is lost, none is invented, and
+    /// what is written afterwards stays.
+    fn cut_paired(&mut self, device: &Device, known: &Known, depth: u32, now: u64) {
+        if self.lax || self.over() {
+            return;
+        }
+        let mut choice = self.choose(device);
+        let Some(at) = choice.len().checked_sub(1) else { return };
+        let at = self.rng.usize(0..=at);
+        choice[at] = [Outcome::FirstHalf, Outcome::LastHalf, Outcome::Garbage][self.rng.usize(0..3)];
+        if device_is_write_once(device) {
+            choice[..at].fill(Outcome::Whole);
+        }
+        let seed = self.rng.u64(..);
+        let mut image = self.device();
+        device.crash_paired(&choice, seed, &mut image);
+        if !image.hit.is_empty() {
+            let mut before = self.device();
+            device.crash_into(&[], 1, &mut before);
+            self.spared.clear();
+            let hit = &image.hit;
+            Inspector::open(&mut before, None)
+                .expect("it is a ring")
+                .survey(|slot, event| match event {
+                    Event::Frame(frame) if hit.contains(&slot) => self.spared.push(frame.number.0),
+                    _ => {}
+                });
+            self.devices.push(before);
+            self.spared.push(u64::MAX);
+            (self.lax, self.honest_after) = (true, true);
+            image = self.judge(image, known, depth, now);
+            (self.lax, self.honest_after) = (false, false);
+            self.spared.clear();
+            self.paired += 1;
+        }
+        self.devices.push(image);
+    }
+
+    fn strike(
+        &mut self,
+        device: &Device,
+        choice: &[Outcome],
+        known: &Known,
+        depth: u32,
+        now: u64,
+        seen: &mut Vec<u64>,
+    ) {
         if self.over() {
             return;
         }
         let seed = self.rng.u64(..);
         let mut image = self.device();
         device.crash_into(choice, seed, &mut image);
-        let image = self.judge(image, known, depth, now);
+        let identity = image.identity();
+        if seen.contains(&identity) {
+            self.repeats += 1;
+        } else {
+            seen.push(identity);
+            image = self.judge(image, known, depth, now);
+        }
         self.devices.push(image);
     }
 }

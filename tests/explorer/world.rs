@@ -6,15 +6,32 @@ use tidegate::frame::{ExplicitTime, Frame, FrameNo};
 use tidegate::hash::hash64;
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 
-pub const MAX_SERIES: usize = 14;
-pub const TEXT_BYTES: usize = 320;
-pub const MAX_SAMPLES: usize = 8;
+/// How much there is to scrape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub series: usize,
+    pub text_bytes: usize,
+    /// Samples of a frame.
+    pub samples: usize,
+}
+
+pub const SMALL: Size = Size {
+    series: 5,
+    text_bytes: 110,
+    samples: 3,
+};
+pub const LARGE: Size = Size {
+    series: 14,
+    text_bytes: 320,
+    samples: 8,
+};
 const TARGETS: u8 = 2;
 const BODIES: [&str; 2] = ["instance=\"a\",job=\"x\"", "instance=\"b\",job=\"x\""];
 const NAMES: [&str; 5] = ["up_time", "http_requests_total", "q", "load", "node_cpu_seconds_total"];
 
 /// Two targets whose series come and go.
 pub struct World {
+    pub size: Size,
     pub catalogue: Catalogue,
     pub frame: Frame,
     pub rng: fastrand::Rng,
@@ -26,10 +43,11 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(size: Size, seed: u64) -> Self {
         Self {
-            catalogue: Catalogue::new(MAX_SERIES, TEXT_BYTES, 4),
-            frame: Frame::with_capacity(MAX_SAMPLES),
+            size,
+            catalogue: Catalogue::new(size.series, size.text_bytes, 4),
+            frame: Frame::with_capacity(size.samples),
             rng: fastrand::Rng::with_seed(seed),
             series: [Vec::new(), Vec::new()],
             now: 1_000,
@@ -46,7 +64,7 @@ impl World {
                 .expect("two short bodies fit");
         }
         self.series.iter_mut().for_each(Vec::clear);
-        for index in 0..MAX_SERIES as u16 {
+        for index in 0..self.size.series as u16 {
             let series = SeriesRef(index);
             if let (true, Some(target)) = (self.catalogue.is_live(series), self.catalogue.target_of(series)) {
                 self.series[usize::from(target.0)].push((series, i64::from(index) * 10));
@@ -83,12 +101,12 @@ impl World {
         let place = usize::from(target);
         self.frame.reset(TargetRef(target), self.now);
         self.frame.duration_100us = self.rng.u32(0..50_000);
-        if self.series[place].len() < 1 + self.rng.usize(0..6) {
+        if self.series[place].len() < 1 + self.rng.usize(0..self.size.samples.min(6)) {
             self.coin(target);
         }
         if self.rng.u8(0..14) == 0 {
-            for &(series, _) in self.series[place].iter().take(MAX_SAMPLES) {
-                self.frame.stale.push(series).expect("at most eight");
+            for &(series, _) in self.series[place].iter().take(self.size.samples) {
+                self.frame.stale.push(series).expect("room for as many");
             }
             return;
         }
@@ -99,7 +117,7 @@ impl World {
             self.frame.stale.push(series).expect("the first");
             self.catalogue.release(series, next);
         }
-        for i in 0..self.series[place].len().min(MAX_SAMPLES) {
+        for i in 0..self.series[place].len().min(self.size.samples) {
             let (series, value) = &mut self.series[place][i];
             if self.rng.bool() {
                 *value += self.rng.i64(-3..50);
@@ -114,7 +132,7 @@ impl World {
             self.frame
                 .samples
                 .push(Sample { number, series })
-                .expect("at most eight");
+                .expect("room for as many");
         }
         self.decorate();
     }
@@ -173,9 +191,9 @@ pub fn config(setup: &Setup) -> tidegate::wal::RingConfig {
     let mut config = ring_support::config(&setup.geometry, setup.remotes.into());
     config.codec = setup.codec;
     config.staging_blocks = setup.staging_blocks;
-    config.max_series = MAX_SERIES;
-    config.max_frame_samples = MAX_SAMPLES;
-    config.text_bytes = TEXT_BYTES;
+    config.max_series = setup.size.series;
+    config.max_frame_samples = setup.size.samples;
+    config.text_bytes = setup.size.text_bytes;
     config.when_full = setup.when_full;
     config.config_crc = setup.config_crc;
     for remote in config.remotes.iter_mut().skip(1) {
