@@ -1,26 +1,20 @@
 //! `tidegate status`: what a running agent says of itself, as plain text.
 
-use crate::host::dns::{Resolver, ResolverOptions};
-use crate::host::http::{
-    Abort, BodyAction, Buffers, Client, ClientConfig, Method, Receive, Request, ResponseHead, Url,
-};
-use crate::host::runtime::{now, run as run_loop};
-use alloc::rc::Rc;
-use alloc::string::{String, ToString as _};
-use alloc::vec::Vec;
-use smol::LocalExecutor;
+use alloc::string::String;
+use core::time::Duration;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-/// An agent that answers takes milliseconds; one that does not within this time is stuck, milliseconds.
-const TIMEOUT_MS: u64 = 5_000;
+/// An agent that answers takes milliseconds; one that does not within this time is stuck.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Longest answer taken, bytes: ten times what the status port writes at most.
-const ANSWER_BYTES: u64 = 1 << 20;
-
-/// Asks the agent at `address` and prints its answer.
+/// Asks the agent at `address` and prints its answer. Blocks: it is the whole program.
 pub fn run(address: &str) -> ExitCode {
-    match ask(address).and_then(|text| io::stdout().write_all(&text).map_err(|error| error.to_string())) {
+    match ask(address).and_then(|text| {
+        io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|error| alloc::format!("{error}"))
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             std::eprintln!("tidegate: no status from {address}: {error}");
@@ -30,38 +24,17 @@ pub fn run(address: &str) -> ExitCode {
     }
 }
 
-/// The whole body.
-struct Body(Vec<u8>);
-
-impl Receive for Body {
-    fn head(&mut self, _: &ResponseHead) -> Result<BodyAction, Abort> {
-        Ok(BodyAction::Deliver)
-    }
-
-    fn body(&mut self, piece: &[u8]) -> Result<(), Abort> {
-        self.0.extend_from_slice(piece);
-        Ok(())
-    }
-}
-
-fn ask(address: &str) -> Result<Vec<u8>, String> {
-    let (url, _) = Url::parse(&alloc::format!("http://{address}/status")).map_err(|error| error.to_string())?;
-    let resolver = Rc::new(Resolver::new(ResolverOptions::default()));
-    let mut client = Client::new(ClientConfig::new(url), resolver).map_err(|error| error.to_string())?;
-    let request = Request {
-        method: Method::Get,
-        headers: &[],
-        body: &[],
-        body_limit: ANSWER_BYTES,
-        deadline: now() + TIMEOUT_MS,
-        wall: None,
-    };
-    let (mut buffers, mut body) = (Buffers::new(false), Body(Vec::new()));
-    let asked = client.request(&request, &mut buffers, &mut body);
-    let head = run_loop(&LocalExecutor::new(), asked).map_err(|error| error.to_string())?;
-    if head.is_success() {
-        Ok(body.0)
-    } else {
-        Err(alloc::format!("answered {}", head.status))
-    }
+fn ask(address: &str) -> Result<String, String> {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .build()
+        .into();
+    let mut response = agent
+        .get(alloc::format!("http://{address}/status"))
+        .call()
+        .map_err(|error| alloc::format!("{error}"))?;
+    response
+        .body_mut()
+        .read_to_string()
+        .map_err(|error| alloc::format!("{error}"))
 }
