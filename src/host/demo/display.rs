@@ -87,6 +87,13 @@ impl Display {
             tally.out_of_order,
             tally.wrong
         );
+        if outcome.untaken() > 0 {
+            std::println!(
+                "too late   {:>7} samples of scrapes that this busy machine did not finish in time ({} staleness markers sent)",
+                outcome.untaken(),
+                tally.markers
+            );
+        }
         if let Some(hundredths) = (outcome.ring_bytes * 100).checked_div(outcome.written) {
             std::println!(
                 "flash      {:>7} bytes for {} samples written in the outage: {}.{:02} bytes per sample, all overhead included",

@@ -1,9 +1,11 @@
 //! What the demo's receiver has seen: every sample checked against the workload's formula.
 //!
 //! A delivered sample is right when it carries the value its series had in the scrape with that timestamp,
-//! and when it is the next of its series. Anything else is counted: missing, repeated, out of order, wrong.
+//! and when it is the next of its series. Anything else is counted: missing, repeated, out of order, wrong. A staleness
+//! marker says that a scrape failed, as happens when the machine is too busy to answer in time.
 
 use super::workload::{SERIES_PER_TARGET, TARGETS, value};
+use crate::sample::STALE_NAN_BITS;
 use alloc::vec::Vec;
 
 /// Scrapes remembered per target, to know which scrape a timestamp was: twice what the demo makes.
@@ -31,6 +33,8 @@ pub struct Tally {
     pub out_of_order: u64,
     /// Samples with another value than the target had.
     pub wrong: u64,
+    /// Staleness markers.
+    pub markers: u64,
     /// Samples of the synthetic series (`up` and its kind).
     pub synthetic: u64,
 }
@@ -74,6 +78,10 @@ impl Ledger {
 
     /// Enters a sample of the workload.
     pub fn sample(&mut self, target: usize, series: usize, unix_ms: i64, bits: u64) {
+        if bits == STALE_NAN_BITS {
+            self.tally.markers += 1;
+            return;
+        }
         if series == 0 && self.scrapes[target].len() < SCRAPES {
             // The series is the scrape number itself.
             self.scrapes[target].push((unix_ms, f64::from_bits(bits) as u64));
@@ -111,6 +119,7 @@ impl Ledger {
 mod tests {
     use super::{Ledger, Tally};
     use crate::host::demo::workload::value;
+    use crate::sample::STALE_NAN_BITS;
 
     fn enter(ledger: &mut Ledger, series: usize, scrape: u64) {
         ledger.sample(
@@ -132,6 +141,7 @@ mod tests {
         enter(&mut ledger, 1, 2);
         enter(&mut ledger, 1, 1);
         ledger.sample(0, 2, 1, 0);
+        ledger.sample(0, 3, 2, STALE_NAN_BITS);
         assert_eq!(
             ledger.tally(),
             Tally {
@@ -140,6 +150,7 @@ mod tests {
                 repeated: 2,
                 out_of_order: 1,
                 wrong: 1,
+                markers: 1,
                 synthetic: 0
             }
         );

@@ -49,7 +49,7 @@ const FRAME_MS: u64 = 200;
 pub struct Outcome {
     /// Samples the targets were asked for and gave.
     pub scraped: u64,
-    /// Samples that went through the ring.
+    /// Samples of scrapes that were over in time: what went through the ring.
     pub stored: u64,
     /// Bytes written to the ring's file.
     pub ring_bytes: u64,
@@ -60,19 +60,25 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Samples scraped and not delivered.
+    /// Samples stored and not delivered.
     #[must_use]
     pub const fn lost(&self) -> u64 {
-        self.scraped.saturating_sub(self.tally.delivered)
+        self.stored.saturating_sub(self.tally.delivered)
     }
 
-    /// Whether everything arrived, once, in order, with the right value.
+    /// Samples that the targets gave and nobody took: a scrape that is not over in time fails, and is none.
+    #[must_use]
+    pub const fn untaken(&self) -> u64 {
+        self.scraped.saturating_sub(self.stored)
+    }
+
+    /// Whether everything that was stored arrived, once, in order, with the right value.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         let tally = &self.tally;
-        self.scraped > 0
-            && self.scraped == tally.delivered
-            && tally.missing == 0
+        self.stored > 0
+            && self.stored == tally.delivered
+            && tally.missing <= self.untaken()
             && tally.repeated == 0
             && tally.out_of_order == 0
             && tally.wrong == 0
@@ -139,8 +145,13 @@ fn play(ring: &Path) -> Result<Outcome, String> {
             .await;
         tasks.finish_scraping().await;
         let end = now() + LAST_MS;
-        while stage.scraped() > stage.tally().delivered && now() < end {
-            tasks.shared.agent.borrow_mut().flush(end);
+        while now() < end {
+            let mut agent = tasks.shared.agent.borrow_mut();
+            if agent.ring().counters().samples_appended <= stage.tally().delivered {
+                break;
+            }
+            agent.flush(end);
+            drop(agent);
             tasks.shared.stored.notify();
             sleep(now() + FRAME_MS).await;
         }
