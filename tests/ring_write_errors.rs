@@ -229,16 +229,14 @@ fn what_is_given_up_is_counted_once_and_to_the_sample() {
                 ring.source(0, &world.catalogue).seek(FrameNo(0));
                 ring.commit_with(&mut world.catalogue, Some(&mut spare))
                     .expect("sound again");
-                let to_the_sample = boot > 1 || account(&mut ring, &world, &told, &seen);
+                let to_the_sample = account(&mut ring, &world, &told, &seen);
                 exact += u32::from(to_the_sample && ring.counters().loss(Reason::WriteError).samples > 0);
                 ring.commit(&mut world.catalogue).expect("sound");
                 lost += ring.counters().loss(Reason::WriteError).frames;
                 image = ring.into_storage().crash(&[], 1);
             }
             let mut ring = mount(image, &mut world, 9, 1);
-            let there = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
-            assert!(there.iter().all(|frame| told.contains(frame)), "{seen}");
-            assert_eq!(ring.counters().loss(Reason::Damaged).frames, 0, "{seen}: counted once");
+            account(&mut ring, &world, &told, &seen);
         }
     }
     assert!(
