@@ -36,6 +36,13 @@ use alloc::vec::Vec;
 /// Blocks tried: the segment header is in the first, the others tell a slot without header from an empty one.
 const HEADER_BLOCKS: u32 = 3;
 
+/// How far a mount's epoch is from the largest it finds: 1 to 256, another number from boot to boot. A boot that was cut before any of
+/// its blocks landed whole leaves no epoch to be found, only parts that a later torn write may complete: the block must then not be
+/// of the later boot's epoch, whose stream it would continue.
+const fn epoch_step(boot_key: u32) -> u32 {
+    1 + boot_key % 256
+}
+
 /// Payload bytes of the longest record that is written or read.
 pub(crate) fn record_bytes(config: &RingConfig, geometry: &Geometry) -> usize {
     max_frame_bytes(config.codec, config.max_frame_samples, config.extras_bytes)
@@ -245,7 +252,7 @@ impl<S: Storage> Ring<S> {
             tell_clock: false,
             told_clock: false,
             keep_sent: false,
-            epoch: 1,
+            epoch: epoch_step(boot_key(&boot.id)),
             next: FrameNo(0),
             found_next: FrameNo(0),
             first_number: FrameNo(0),
@@ -451,7 +458,7 @@ impl<S: Storage> Ring<S> {
             };
         }
         spare.stream.rewind();
-        self.epoch = epoch.wrapping_add(1);
+        self.epoch = epoch.wrapping_add(epoch_step(self.boot_key));
         let scan = match read {
             Some(scan) if usable => scan,
             _ => {
