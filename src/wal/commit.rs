@@ -319,9 +319,11 @@ impl<S: Storage> Ring<S> {
             }
         }
         // The header of a segment that this commit begins tells all; a cut between it and a record behind it loses no count.
-        let mut staged = self.staging.first()..self.staging.end();
-        let header =
-            self.head.is_none() || staged.any(|at| self.staging.get(at).is_some_and(|block| block.new_segment));
+        let first = self.staging.first();
+        let begins = |at: u64| self.staging.get(at).is_some_and(|block| block.new_segment);
+        let header = self
+            .head
+            .is_none_or(|head| (head.has_frames && begins(first)) || (first + 1..self.staging.end()).any(begins));
         for place in 0..self.pending_losses.len() {
             if let Some(loss) = self.pending_losses[place].filter(|_| !header) {
                 let staging = &mut self.staging;
