@@ -19,7 +19,7 @@ pub struct Told {
     pub may: bool,
     /// Given up while a sender had it: lost, and to be counted, unless it is acknowledged yet.
     pub lent: bool,
-    /// Given up while a sender had it, or earlier ones: a cut may have it counted once more, as one of a range that is missing.
+    /// Given up while a sender had it, or earlier ones, or with later ones already counted: a cut may have it counted once more, as one of a range that is missing.
     pub twice: bool,
     /// A later one was missing and counted when this was not: should this be lost as well, nobody looks there again.
     pub shadowed: bool,
@@ -91,10 +91,19 @@ impl Known {
             if told.durable && !told.owed && !told.lent {
                 told.lent = told.number < held_to;
                 told.owed = !told.lent;
-                split |= told.lent;
+                split |= told.lent || told.shadowed;
                 told.twice |= split;
                 fresh -= 1;
             }
+        }
+    }
+
+    /// A reader has gone from frame `from` to before frame `to` and found these: what it missed it has counted.
+    pub fn passed(&mut self, from: u64, to: u64, found: &[u64]) {
+        let missed = |told: &&Told| (from..to).contains(&told.number) && !found.contains(&told.number);
+        let hole = self.frames.iter().rev().find(missed).map(|told| told.number);
+        for told in self.frames.iter_mut().take_while(|told| Some(told.number) < hole) {
+            told.shadowed |= told.durable;
         }
     }
 

@@ -160,7 +160,11 @@ impl Explorer {
             _ => live.known.read_to[remote].max(acknowledged),
         };
         let limit = self.rng.usize(0..8);
+        self.present.clear();
         let to = self.read(&mut live.ring, &live.world, &live.known, remote, from, limit);
+        if remote < self.setup.holding() {
+            live.known.passed(from, to, &self.present);
+        }
         live.known.read_to[remote] = to;
     }
 
