@@ -143,7 +143,7 @@ step_core() {
 step_test() {
     local log=$target_dir/ci-test.log status=0 passed failed ignored
     mkdir -p "$target_dir"
-    cargo test --locked 2>&1 | tee "$log" || status=$?
+    cargo test --locked --no-fail-fast 2>&1 | tee "$log" || status=$?
     read -r passed failed ignored < <(awk '
         /^test result:/ { passed += $4; failed += $6; ignored += $8 }
         END { print passed + 0, failed + 0, ignored + 0 }' "$log")
