@@ -209,11 +209,11 @@ impl Agent {
         self.child.wait().expect("wait");
     }
 
-    /// Sends SIGTERM and waits for the exit status, at most ten seconds.
+    /// Sends SIGTERM and waits for the exit status: five seconds of flushing, a commit, and what a busy machine adds.
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(libc::SIGTERM);
         let mut status = None;
-        super::wait_for("the agent to end", Duration::from_secs(10), || {
+        super::wait_for("the agent to end", Duration::from_secs(30), || {
             status = self.child.try_wait().expect("wait");
             status.is_some()
         });
