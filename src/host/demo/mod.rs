@@ -146,12 +146,11 @@ fn play(ring: &Path) -> Result<Outcome, String> {
         tasks.finish_scraping().await;
         let end = now() + LAST_MS;
         while now() < end {
-            let mut agent = tasks.shared.agent.borrow_mut();
-            if agent.ring().counters().samples_appended <= stage.tally().delivered {
+            let stored = tasks.shared.agent.borrow().ring().counters().samples_appended;
+            if stored <= stage.tally().delivered {
                 break;
             }
-            agent.flush(end);
-            drop(agent);
+            tasks.shared.agent.borrow_mut().flush(end);
             tasks.shared.stored.notify();
             sleep(now() + FRAME_MS).await;
         }
