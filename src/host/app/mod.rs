@@ -203,6 +203,14 @@ fn listen_address(text: &str) -> io::Result<SocketAddr> {
     }
 }
 
+/// Changes the targets. More of them are more memory: in the new plan, and so below its cap.
+async fn take_over(tasks: &mut Tasks, executor: &LocalExecutor<'_>, plan: Plan) {
+    let limit = plan.memory.limit;
+    heap::unseal();
+    tasks.take_over(executor, plan).await;
+    heap::seal(limit);
+}
+
 /// One configuration at work.
 struct Generation<'a> {
     options: &'a Options,
@@ -245,12 +253,12 @@ impl Generation<'_> {
             match self.attend(&tasks.shared, signals, lifecycle).await? {
                 End::Reload(plan) if plan.changes_targets_only(&tasks.shared) => {
                     self.notify.reloading();
-                    tasks.take_over(executor, *plan).await;
+                    take_over(&mut tasks, executor, *plan).await;
                     lifecycle.reloaded(unix_now());
                     self.notify.send("READY=1");
                 }
                 End::Targets(plan) if plan.changes_targets_only(&tasks.shared) => {
-                    tasks.take_over(executor, *plan).await;
+                    take_over(&mut tasks, executor, *plan).await;
                     log::info!(targets = tasks.shared.live().targets.active.len(); "targets of file_sd_configs changed");
                 }
                 end => break end,
