@@ -2,7 +2,7 @@
 # One or more steps of the project's checks; .ci/run calls all of them, a person any of them.
 #
 # Usage: scripts/ci.sh STEP...
-#   tree    scripts parse; every board folder is complete and listed; licences present
+#   tree    scripts parse; every board folder is complete and listed; licences present; every lock file is current
 #   fmt     rustfmt, nothing written
 #   clippy  every target with and without the host half, warnings are errors
 #   core    the no_std core for a bare-metal target (thumbv7em-none-eabihf)
@@ -50,7 +50,12 @@ PY
         done
     done
     python3 scripts/check-recipes
-    echo "scripts and recipes parse, boards are complete"
+    # Packages of their own, which build against this one: their locks follow its dependencies.
+    for file in tests/fuzz tests/bench/peers/rust; do
+        cargo tree --locked --quiet --manifest-path "$file/Cargo.toml" >/dev/null ||
+            fail "$file/Cargo.lock is behind: cargo update --workspace --manifest-path $file/Cargo.toml"
+    done
+    echo "scripts and recipes parse, boards are complete, locks are current"
 }
 
 step_fmt() { cargo fmt --all -- --check; }
