@@ -445,36 +445,80 @@ fn what_is_left_of_a_ring_whose_beginnings_are_damaged_hides_no_frame_written_si
     assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), [new]);
 }
 
-#[test]
-fn a_segment_takes_a_higher_epoch_than_what_a_cut_boot_left_in_its_slot() {
-    use tidegate::wal::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed};
-    let mut world = World::new(19);
-    let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
-    fill(&mut ring, &mut world, 5);
+/// The second segment, about to be opened, and what is written to its slot before.
+fn with_remains(world: &mut World, remains: &[(u32, &[u8])]) -> Ram {
+    let (mut ring, _) = mount(formatted(small(), 1), world, 1);
+    fill(&mut ring, world, 5);
     ring.commit(&mut world.catalogue).expect("the medium is sound");
     let mut ram = ring.into_storage().crash(&[], 1);
-    // Block 9 of the segment to come, whose first blocks never landed.
-    let mut block = [0; 512];
-    block[BLOCK_HEADER_BYTES..][..3].copy_from_slice(&[0x89, 1, 0]);
+    for (index, block) in remains {
+        ram.write(2 * 16 + index, block).expect("the medium is sound");
+    }
+    ram
+}
+
+/// A block of segment 2 in its slot.
+fn left_by_a_cut_boot(index: u16, used: u16, seq: u32) -> [u8; 512] {
+    use tidegate::wal::format::{BlockHeader, block_seed};
+    let mut block = [7; 512];
     let left = BlockHeader {
         flags: 0,
-        seq: 2,
-        index: 9,
-        used: 3,
+        seq,
+        index,
+        used,
         first_record: 0,
         dictionary: 0,
-        ack: 0,
+        ack: 1 << 20,
         stream_offset: 1_000,
         epoch: 5_000,
     };
     left.emit(&mut block, block_seed(&ring_support::UUID, 2));
-    ram.write(2 * 16 + 9, &block).expect("the medium is sound");
+    block
+}
+
+#[test]
+fn what_a_cut_boot_left_of_a_segment_is_blanked_before_the_next_boot_begins_it() {
+    let mut world = World::new(19);
+    // One whole, one of which the first half landed, one of the lap before and one of another ring.
+    let whole = left_by_a_cut_boot(9, 3, 2);
+    let mut torn = left_by_a_cut_boot(10, 480, 2);
+    torn[256..].fill(0xff);
+    let older = left_by_a_cut_boot(11, 3, 2u32.wrapping_sub(8));
+    let foreign = {
+        let mut block = left_by_a_cut_boot(12, 3, 10);
+        block[31] ^= 1;
+        block
+    };
+    let remains: [(u32, &[u8]); 4] = [(9, &whole), (10, &torn), (11, &older), (12, &foreign)];
+    let ram = with_remains(&mut world, &remains);
     let (mut ring, _) = mount(ram, &mut world, 2);
-    assert!(ring.stats().epoch < 5_000);
     while ring.stats().head_seq < 2 {
         fill(&mut ring, &mut world, 5);
     }
-    assert_eq!(ring.stats().epoch, 5_001);
+    let mut ram = ring.into_storage().crash(&[], 1);
+    let mut block = [1; 512];
+    for (index, before) in remains {
+        ram.read(2 * 16 + index, &mut block).expect("the medium is sound");
+        match index {
+            9 | 10 => assert_eq!(block, [0; 512], "block {index}"),
+            _ => assert_eq!(block, before, "block {index}"),
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_keeps_what_a_cut_boot_left_in_it_is_not_written() {
+    let mut world = World::new(19);
+    let torn = left_by_a_cut_boot(9, 480, 2);
+    let mut ram = with_remains(&mut world, &[(9, &torn[..])]);
+    ram.unwritable = vec![2 * 16 + 9];
+    let (mut ring, _) = mount(ram, &mut world, 2);
+    while ring.stats().head_seq < 2 {
+        fill(&mut ring, &mut world, 5);
+    }
+    assert_eq!(ring.stats().head_seq, 3, "the next slot is taken");
+    let counters = ring.counters();
+    assert_eq!((counters.slots_failed, counters.write_errors), (1, 1));
 }
 
 #[test]

@@ -475,6 +475,17 @@ impl BlockHeader {
         })
     }
 
+    /// Whether these bytes begin as a block of segment `seq` does, whole or not, or are a whole block of a later one.
+    pub(crate) fn is_in_the_way(bytes: &[u8], seed: u32, seq: u32) -> bool {
+        let Some(head) = bytes.get(..BLOCK_HEADER_BYTES) else {
+            return false;
+        };
+        let says = u32::from_le_bytes(take(head, 4));
+        take(head, 0) == BLOCK_MAGIC
+            && head[2] == BLOCK_VERSION
+            && (says == seq || (says.wrapping_sub(seq) as i32 > 0 && Self::parse(bytes, seed).is_ok()))
+    }
+
     /// Writes the header in front of the payload that already stands at [`BLOCK_HEADER_BYTES`] of `block`, and fills
     /// what follows the payload with 0xff.
     pub fn emit(&self, block: &mut [u8], seed: u32) {

@@ -369,6 +369,18 @@ impl<S: Storage> Ring<S> {
         self.clock_pending = true;
     }
 
+    /// Frames before it are acknowledged, or were given up for others.
+    #[must_use]
+    pub fn given_up_to(&self) -> FrameNo {
+        self.lapped_to
+    }
+
+    /// Frames that are missing before it were counted: of what is lost there later, nothing is.
+    #[must_use]
+    pub fn missing_to(&self) -> FrameNo {
+        self.missing_to
+    }
+
     /// Wall time of `boot_time_ms` of this boot, if its clock is known.
     #[must_use]
     pub fn unix_ms(&self, boot_time_ms: u64) -> Option<i64> {

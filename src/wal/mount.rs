@@ -327,13 +327,18 @@ impl<S: Storage> Ring<S> {
     /// Takes the ledger and the acknowledgement from the newest segment header.
     fn take_over(&mut self, newest: Option<&SegmentHeader>) {
         let Some(newest) = newest else { return };
+        let headed = |slot: &Slot| matches!(slot.state, State::Segment | State::Foreign);
+        let slots = (0..self.flash.geometry.slots).map(|slot| self.slots.get(slot));
+        let head_seq = slots.filter(headed).map(|slot| slot.seq).max().unwrap_or(0);
         // A headless slot knows half of its sequence number.
         for slot in 0..self.flash.geometry.slots {
             let mut info = self.slots.get(slot);
             if info.state == State::Headless {
                 let ahead = (info.seq as u32).wrapping_sub(newest.seq as u32) as i32;
                 info.seq = newest.seq.saturating_add_signed(ahead.into());
-                if self.slots.slot_of(info.seq) != slot {
+                // Beyond the head it is a segment that was never begun: the boot that was to begin it was cut, or its header is
+                // damaged. The number is used again, so that no cut while a segment is opened costs more than that segment.
+                if self.slots.slot_of(info.seq) != slot || info.seq > head_seq {
                     info = Slot::default();
                 }
             }

@@ -6,6 +6,7 @@ use super::ahead::is_in;
 use super::commit::{FAILED_SLOTS, Head, Opening};
 use super::config::{CommitError, WhenFull};
 use super::counters::{Loss, Reason};
+use super::format::{BlockHeader, Medium, block_seed};
 use super::frame_coding::Tally;
 use super::record::{self, Clock, Start, kind};
 use super::segment::{DictionaryCheck, Item};
@@ -48,16 +49,12 @@ impl<S: Storage> Ring<S> {
             }
             self.slots.last_seq = seq;
             self.slots.set(slot, Slot::default());
-            if self.prepare(slot).is_err() {
+            if self.prepare(slot).is_err() || !self.blank_remains(slot, seq) {
                 self.counters.write_errors += 1;
                 self.note_failed_slot();
                 if self.round.failed_slots >= FAILED_SLOTS {
                     break;
                 }
-                continue;
-            }
-            if let Some(later) = self.outdo(slot, seq) {
-                self.slots.last_seq = later;
                 continue;
             }
             catalogue.mark_all_dirty();
@@ -101,27 +98,58 @@ impl<S: Storage> Ring<S> {
         false
     }
 
-    /// Blocks of this very segment may be in the slot: written by a boot that was cut before the first of them landed, and not
-    /// seen by mount. A higher epoch keeps them from continuing what is written now.
+    /// Blanks what is in the slot of this very segment: blocks, whole or in part, of a boot that was cut before the first of them had
+    /// landed, and which no mount has seen. False if it is still there: the slot is then not to be written.
     ///
-    /// Gives the number of the segment they belong to if they would hide what is written now: they are of a later one, or
-    /// acknowledge more than is acknowledged. All of the ring that mount could have known them by is damaged then; the slot is
-    /// passed over.
-    fn outdo(&mut self, slot: u32, seq: u64) -> Option<u64> {
-        let spare = &mut self.spare;
-        spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
-        spare.stream.rewind();
-        let ack = spare.index.newest_ack()?;
-        let (found, epoch) = (spare.index.seq, spare.index.epoch());
-        let ahead = found.wrapping_sub(seq as u32) as i32;
-        let acknowledges_more = ack.wrapping_sub(self.min_ack().0 as u32) as i32 > 0;
-        if ahead > 0 || (ahead == 0 && acknowledges_more) {
-            return Some(seq + u64::from(ahead.unsigned_abs()));
+    /// A block that is whole would belong to the segment that is written now, and may acknowledge frames whose numbers were given
+    /// out again since. One of which the first part landed is made whole by the rest of the block to come if the power fails while that
+    /// is written, and their ends are alike; it would say what was so when it was begun.
+    ///
+    /// Whole blocks of a later segment are blanked as well: after damage, or where slots failed. Nothing is written where there is
+    /// nothing of the kind, which is every time but after a cut.
+    fn blank_remains(&mut self, slot: u32, seq: u64) -> bool {
+        let geometry = self.flash.geometry;
+        let mut first = true;
+        for index in geometry.first_block()..geometry.blocks_per_slot {
+            if !self.is_in_the_way(slot, index, seq) {
+                continue;
+            }
+            if geometry.medium == Medium::WriteOnce {
+                // Just erased: a medium that still has it does not do what it says.
+                return false;
+            }
+            // They hide what is left of the segment that the slot held, which was given up: that must not come back without them.
+            if core::mem::take(&mut first)
+                && !(self.blank(slot, geometry.first_block()) && self.flash.storage.sync().is_ok())
+            {
+                return false;
+            }
+            if !self.blank(slot, index) {
+                return false;
+            }
         }
-        if ahead == 0 {
-            self.epoch = self.epoch.max(epoch.wrapping_add(1));
+        first || self.flash.storage.sync().is_ok()
+    }
+
+    fn is_in_the_way(&mut self, slot: u32, index: u32, seq: u64) -> bool {
+        self.spare.stream.rewind();
+        let block = &mut self.spare.stream.block;
+        let at = self.flash.geometry.block(slot, index);
+        match self.flash.storage.read(at, block) {
+            Ok(()) => BlockHeader::is_in_the_way(block, block_seed(&self.flash.uuid, slot), seq as u32),
+            // It may be such a block; what is written to can be read again, or the slot is given up. An erased one is not read again.
+            Err(_) => self.flash.geometry.medium == Medium::Rewritable,
         }
-        None
+    }
+
+    fn blank(&mut self, slot: u32, index: u32) -> bool {
+        let block = &mut self.spare.stream.block;
+        block.fill(0);
+        self.counters.blocks_written += 1;
+        self.flash
+            .storage
+            .write(self.flash.geometry.block(slot, index), block)
+            .is_ok()
     }
 
     pub(crate) fn holds_unacknowledged(&self, slot: u32) -> bool {

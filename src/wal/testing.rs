@@ -67,6 +67,8 @@ pub struct Ram {
     pub bad: Vec<u32>,
     /// Blocks that cannot be read.
     pub unreadable: Vec<u32>,
+    /// Blocks that refuse to be written, and keep what they have.
+    pub unwritable: Vec<u32>,
 }
 
 impl Ram {
@@ -92,6 +94,7 @@ impl Ram {
             fail_syncs: false,
             bad: Vec::new(),
             unreadable: Vec::new(),
+            unwritable: Vec::new(),
         }
     }
 
@@ -245,6 +248,9 @@ impl Storage for Ram {
     fn write(&mut self, block: u32, bytes: &[u8]) -> Result<(), StorageFailure> {
         assert_eq!(bytes.len(), self.geometry.block_bytes as usize);
         self.writes += 1;
+        if self.unwritable.contains(&block) {
+            return Err(FAILED);
+        }
         let at = block as usize * bytes.len();
         if self.geometry.medium == Medium::WriteOnce {
             assert!(self.erased[block as usize], "block {block} programmed twice");

@@ -92,7 +92,7 @@ impl Explorer {
             known.distrust();
         }
         known.survive(&self.present, acked);
-        known.mounted(ring.counters());
+        known.shade(ring);
     }
 
     /// Mounts an image and holds it against what is known, if `strict` also for what is missing; the numbers found are in
@@ -387,8 +387,8 @@ fn dump(ring: &mut Ring<Device>, known: &Known, present: &[u64]) {
     );
     for told in &known.frames {
         eprintln!(
-            "{} durable {} owed {} may {} lent {}",
-            told.number, told.durable, told.owed, told.may, told.lent
+            "{} durable {} owed {} may {} lent {} twice {} shadowed {}",
+            told.number, told.durable, told.owed, told.may, told.lent, told.twice, told.shadowed
         );
     }
 }

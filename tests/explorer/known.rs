@@ -41,8 +41,6 @@ pub struct Known {
     refused: u64,
     refused_since: u64,
     refused_durable: u64,
-    /// Lapped frames by the ring's count, as far as they are marked here.
-    lapped_seen: u64,
 }
 
 impl Known {
@@ -69,39 +67,34 @@ impl Known {
         self.refused_since += 1;
     }
 
-    /// A mount has counted so far.
-    pub fn mounted(&mut self, counters: &Counters) {
-        self.lapped_seen = counters.frames_lapped;
-    }
-
-    /// Marks what the ring says it has lapped since: the oldest.
+    /// Marks what the ring says it has given up since.
     pub fn settle(&mut self, ring: &Ring<Device>) {
-        let lapped = ring.counters().frames_lapped;
-        let mut fresh = lapped - self.lapped_seen;
-        self.lapped_seen = lapped;
-        let from = ring.min_ack().0;
+        let (from, to) = (ring.min_ack().0, ring.given_up_to().0);
         let held = |remote| ring.acknowledged(remote).0.max(self.read_to[remote]);
         let held_to = (0..self.holding).map(held).min().unwrap_or(0);
         let mut split = self.frames.iter().any(|told| told.lent && told.number >= from);
-        for told in self.frames.iter_mut().skip_while(|told| told.number < from) {
-            if fresh == 0 {
-                return;
-            }
+        let given_up = |told: &&mut Told| told.number < to;
+        for told in self
+            .frames
+            .iter_mut()
+            .skip_while(|told| told.number < from)
+            .take_while(given_up)
+        {
             told.may = true;
             if told.durable && !told.owed && !told.lent {
                 told.lent = told.number < held_to;
                 told.owed = !told.lent;
                 split |= told.lent || told.shadowed;
-                told.twice |= split;
-                fresh -= 1;
             }
+            told.twice |= split;
         }
     }
 
-    /// A reader has gone from frame `from` to before frame `to` and found these: what it missed it has counted.
-    pub fn passed(&mut self, from: u64, to: u64, found: &[u64]) {
-        let missed = |told: &&Told| (from..to).contains(&told.number) && !found.contains(&told.number);
-        let hole = self.frames.iter().rev().find(missed).map(|told| told.number);
+    /// The ring has counted a frame that is missing: what stands before it is not counted should it be lost as well.
+    pub fn shade(&mut self, ring: &Ring<Device>) {
+        let to = ring.missing_to().0;
+        let missing = |told: &&Told| told.number < to && !told.durable;
+        let hole = self.frames.iter().rev().find(missing).map(|told| told.number);
         for told in self.frames.iter_mut().take_while(|told| Some(told.number) < hole) {
             told.shadowed |= told.durable;
         }
@@ -130,7 +123,6 @@ impl Known {
         let read_from = acked[..self.holding].iter().copied().min().unwrap_or(0);
         let needed_from = self.needed_from();
         let mut at = 0;
-        let mut hole = None;
         for told in &mut self.frames {
             while present.get(at).is_some_and(|&number| number < told.number) {
                 at += 1;
@@ -138,19 +130,12 @@ impl Known {
             let here = present.get(at) == Some(&told.number);
             if !here && told.number >= read_from {
                 told.may = true;
-                // Others stand behind it, and say that it was.
-                if Some(&told.number) < present.last() {
-                    hole = Some(told.number);
-                }
                 told.owed |= told.durable && told.number >= needed_from;
             }
             // What was lapped in memory only is not lapped.
             told.owed &= !here;
             told.durable = here;
             told.lent = false;
-        }
-        for told in self.frames.iter_mut().take_while(|told| Some(told.number) < hole) {
-            told.shadowed |= told.durable;
         }
         self.acked_durable = acked;
         self.read_to = acked;

@@ -78,7 +78,6 @@ impl Explorer {
         world.adopt();
         let mut known = Known::default();
         known.holding = self.setup.holding();
-        known.mounted(ring.counters());
         Live {
             ring,
             world,
@@ -162,9 +161,7 @@ impl Explorer {
         let limit = self.rng.usize(0..8);
         self.present.clear();
         let to = self.read(&mut live.ring, &live.world, &live.known, remote, from, limit);
-        if remote < self.setup.holding() {
-            live.known.passed(from, to, &self.present);
-        }
+        live.known.shade(&live.ring);
         live.known.read_to[remote] = to;
     }
 
