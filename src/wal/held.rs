@@ -166,7 +166,8 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// The sender of remote `remote` reads again from frame `at` on: what was put aside from there on is lost.
+    /// The sender of remote `remote` reads again from frame `at` on: what was put aside from there on is lost. What was put aside before
+    /// it is still in the hands of others.
     pub(crate) fn lose_held(&mut self, remote: usize, at: FrameNo) {
         if self.remotes.get(remote).is_some_and(|remote| remote.config.best_effort) {
             return;
@@ -174,16 +175,31 @@ impl<S: Storage> Ring<S> {
         let ack = self.min_ack();
         while let Some(place) = self.held.iter().position(|held| held.end > at) {
             let held = self.held.swap_remove(place);
-            let from = held.from.max(at.min(held.end)).max(ack.min(held.end));
-            let (part, all) = (held.end.0 - from.0, held.end.0 - held.from.0);
-            let mut loss = held.loss;
-            if part < all {
-                let rest = loss.frames.min(part);
-                let share = || (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
-                (loss.frames, loss.samples) = self.given(from, held.end).unwrap_or_else(|| (rest, share()));
+            let kept = held.from.max(ack.min(held.end));
+            let from = kept.max(at.min(held.end));
+            let mut loss = self.part_of(&held, from, held.end);
+            if kept < from {
+                let all = self.part_of(&held, kept, held.end);
+                let sum = self.given(kept, from);
+                let (frames, samples) = sum.unwrap_or((
+                    all.frames.saturating_sub(loss.frames),
+                    all.samples.saturating_sub(loss.samples),
+                ));
+                let rest = Held {
+                    from: kept,
+                    end: from,
+                    loss: Loss {
+                        frames,
+                        samples,
+                        ..held.loss
+                    },
+                    ..held
+                };
+                // There is room: the whole of it has just left.
+                let _ = self.held.push(rest);
             }
             let delivered = overlap(&self.delivered_and_held().0, from, held.end);
-            let (frames, left) = (loss.frames, part.saturating_sub(delivered));
+            let (frames, left) = (loss.frames, (held.end.0 - from.0).saturating_sub(delivered));
             if frames > left {
                 keep_part(&mut loss, left, frames);
             }
@@ -191,6 +207,18 @@ impl<S: Storage> Ring<S> {
                 self.lose(held.reason, from.0, held.end.0 - 1, &loss);
             }
         }
+    }
+
+    /// What of a group are the frames from `from` to before `to`.
+    fn part_of(&self, held: &Held, from: FrameNo, to: FrameNo) -> Loss {
+        let (part, all) = (to.0.saturating_sub(from.0), held.end.0 - held.from.0);
+        let mut loss = held.loss;
+        if part < all {
+            let rest = loss.frames.min(part);
+            let share = || (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
+            (loss.frames, loss.samples) = self.given(from, to).unwrap_or_else(|| (rest, share()));
+        }
+        loss
     }
 
     /// First frame that is put aside.
