@@ -45,7 +45,7 @@ use places::Places;
 pub struct Parts<S: Storage> {
     /// Targets; each one's place is its reference.
     pub targets: Box<[Target]>,
-    /// Phase key of each target, see [`crate::scrape::phase_key`].
+    /// Phase key of each target, see [`phase_key`](crate::scrape::schedule::phase_key).
     pub phase_keys: Box<[u64]>,
     /// When to scrape.
     pub schedule: Schedule,

@@ -1,7 +1,7 @@
 //! Pull parsers for the exposition formats, over byte chunks of any size.
 //!
 //! [`Parser`] turns chunks of a scrape body into [`Event`]s: text format 0.0.4, OpenMetrics 1.0 and, if made for it, protobuf
-//! (see `protobuf`). Which one is the response's choice, see [`select`]; what is asked for is [`write_accept`].
+//! (see `protobuf`). Which one is the response's choice, see [`select()`]; what is asked for is [`write_accept`].
 //!
 //! Most samples of most scrapes belong to a series that the scrape before had, written with the same bytes. So a sample carries its
 //! series as raw text, whose end is all that [`Parser::next`] looks for; only for a text not seen before does

@@ -2,7 +2,7 @@
 //!
 //! Under journald (`JOURNAL_STREAM` names our standard error) a line starts with the priority
 //! `<N>` that journald parses; elsewhere with time and level. A line longer than
-//! [`LINE_BYTES`] is cut and ends in `...`. Writing never allocates and never fails the caller.
+//! `LINE_BYTES` is cut and ends in `...`. Writing never allocates and never fails the caller.
 
 use core::fmt::{self, Write as _};
 use log::kv::{Key, Value, VisitSource};

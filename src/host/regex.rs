@@ -1,7 +1,7 @@
 //! Regular expressions for relabelling: RE2 syntax on top of regex-lite.
 //!
 //! [`compile`] is the engine behind [`crate::relabel::Pattern`]. Configurations are written for Prometheus, so
-//! patterns mean here what Go's RE2 takes them to mean: [`translate`] rewrites what regex-lite spells differently, refuses with
+//! patterns mean here what Go's RE2 takes them to mean: `translate` rewrites what regex-lite spells differently, refuses with
 //! a place what it cannot say, and the result is anchored as Prometheus anchors, `^(?s:...)$`.
 //!
 //! Refused although Go takes it: Unicode classes (`\pL`, `\p{Greek}`), `\C`, non-ASCII characters together with `(?i)` (regex-lite

@@ -10,7 +10,7 @@
 //!
 //! # Limits and cost
 //!
-//! 2 bytes a series and 64 targets of 12 bytes. Writing a change looks at most [`AHEAD`] series ahead in both lists at each
+//! 2 bytes a series and 64 targets of 12 bytes. Writing a change looks at most `AHEAD` series ahead in both lists at each
 //! difference; a longer insertion, or a list in another order, is written as a list. Hostile edits cost their length and at most
 //! 65,535 series.
 

@@ -1,4 +1,4 @@
-//! Records of the stream: their types, and control records. The payload of a FRAME is in [`frame`].
+//! Records of the stream: their types, and control records. The payload of a FRAME is in `frame`.
 //!
 //! `type u8 | length varint | payload`. Control records are postcard structs whose fields are only ever added at
 //! the end; a reader ignores what follows the fields it knows.

@@ -15,7 +15,7 @@ use crate::sample::{NORMAL_NAN_BITS, Number, STALE_NAN_BITS};
 use crate::value::varint::{ByteCount, Cursor, Sink, len_u64, put_u64, unzigzag, zigzag};
 use core::fmt;
 
-/// Schemas of exponential buckets that remote write carries; others up to [`SCHEMA_RESERVED`] are reduced to the largest.
+/// Schemas of exponential buckets that remote write carries; others up to `SCHEMA_RESERVED` are reduced to the largest.
 pub const SCHEMA_MIN: i8 = -4;
 /// See [`SCHEMA_MIN`].
 pub const SCHEMA_MAX: i8 = 8;
@@ -106,7 +106,7 @@ impl Default for Resolution {
     }
 }
 
-/// A native histogram as exposed, checked by [`NativeHistogram::new`]. Borrowed from the parser until its next call.
+/// A native histogram as exposed, checked when it is made. Borrowed from the parser until its next call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NativeHistogram<'a> {
     message: &'a [u8],

@@ -43,7 +43,7 @@ pub(super) struct Outcome {
 /// Rules for one exchange.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
-    /// Answer redirects with [`Outcome::Redirect`] instead of handing them to the receiver.
+    /// Answer redirects with [`Outcome::redirect`] instead of handing them to the receiver.
     pub(super) follow_redirects: bool,
     /// The request has a body: only redirects that say to send it again (307, 308) are followed, and none from https to http, since a
     /// gateway that wants to be signed in to would get the samples.

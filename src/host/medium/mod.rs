@@ -2,7 +2,7 @@
 //!
 //! | path | medium | made by |
 //! |---|---|---|
-//! | a file, or nothing yet | [`file`] | `run`, if missing; `ring format` |
+//! | a file, or nothing yet | [`mod@file`] | `run`, if missing; `ring format` |
 //! | a block device or partition | [`block`] | `ring format` only |
 //! | `/dev/mtdN` | [`mtd`] | `ring format` only |
 //!

@@ -25,7 +25,7 @@ pub mod frame_flag {
     pub const COUNTS: u8 = 0x20;
     /// What samples carry beside their values follows: [`crate::extras`].
     pub const EXTRAS: u8 = 0x40;
-    /// What is said of the scrape beside the counts follows: [`Notes`].
+    /// What is said of the scrape beside the counts follows: [`crate::frame::Notes`].
     pub const NOTES: u8 = 0x80;
 }
 
