@@ -335,6 +335,7 @@ fn the_type_of_a_series_is_that_of_its_family() {
     rig.scrape(&target(), body);
     let kinds: Vec<_> = (0..5).map(|i| rig.catalogue.kind(SeriesRef(i))).collect();
     use MetricType::{Counter, Histogram, Unknown};
+    use work::kind_in_family;
     assert_eq!(kinds, [Histogram, Histogram, Unknown, Counter, Unknown]);
     assert_eq!(kind_in_family("c_total", "c", Counter), Counter);
     assert_eq!(kind_in_family("x", "", MetricType::Gauge), Unknown);
