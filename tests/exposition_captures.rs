@@ -1,40 +1,21 @@
 //! Recorded scrapes through the parser: the samples a plain line split finds, and not one allocation on the way.
 
+#[path = "common/allocations.rs"]
+mod allocations;
 #[path = "common/bodies.rs"]
 mod bodies;
 #[path = "common/capture.rs"]
 mod capture;
 
+use allocations::{Counting, allocations};
 use bodies::bodies;
 use capture::Capture;
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use tidegate::exposition::{Event, Format, Parser, normalise_le_quantile, parse_series};
 use tidegate::labels::{Labels, NameScheme, TextBuf};
 use tidegate::limits::{MAX_LINE_BYTES, MAX_SERIES_TEXT_BYTES};
 use tidegate::relabel::{Action, Relabel, Rule, RuleSpec, Scratch, Verdict};
 use tidegate::sample::{MetricType, Number};
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call goes to the system allocator unchanged; the counter neither allocates nor has a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -150,11 +131,12 @@ fn parsing_and_relabelling_never_allocate() {
         let bodies = bodies(&path);
         let mut pipeline = Pipeline::new();
         let mut samples = 0_usize;
-        let before = ALLOCATIONS.get();
-        for body in &bodies {
-            pipeline.run(body, 1460, &mut |_, _| samples += 1);
-        }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "{}", path.display());
+        let (calls, ..) = allocations(|| {
+            for body in &bodies {
+                pipeline.run(body, 1460, &mut |_, _| samples += 1);
+            }
+        });
+        assert_eq!(calls, 0, "{}", path.display());
         assert!(samples > 1000);
     }
 }

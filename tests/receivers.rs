@@ -4,15 +4,17 @@
 //! describe them. Every row is played against a real sender with a backlog of two scrapes: the verdict, the wait before the
 //! next attempt, whether the samples are still held, and what was counted as lost.
 
+#[path = "common/sending.rs"]
+mod sending;
+
 use tidegate::catalogue::{Catalogue, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
-use tidegate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::{Head, Protocol};
-use tidegate::remote_write::sender::{Action, MessageChoice, MetadataConfig, Sender, SenderConfig};
+use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 
 const EPOCH_MS: i64 = 1_784_000_000_000;
@@ -254,35 +256,9 @@ const RECEIVERS: &[Row] = &[
 
 fn sender(message: MessageChoice) -> Sender {
     let config = SenderConfig {
-        limits: BatchLimits {
-            samples: 0,
-            body_bytes: MIN_BODY_BYTES,
-            max_series: 1,
-            max_targets: 1,
-            frame_samples: 1,
-            extras_bytes: 0,
-            sends: Sends {
-                histograms: false,
-                exemplars: false,
-            },
-            families: 0,
-        },
-        max_samples_per_send: 100,
-        backlog_samples_per_send: 100,
-        flush_interval_ms: 5_000,
-        min_backoff_ms: 30,
-        max_backoff_ms: 5_000,
-        connect_backoff_ms: 1_000,
-        rate_limit: 0,
-        slow_start_ms: 60_000,
-        live_share: 0,
-        max_sample_age_ms: 0,
-        retry_on_429: true,
         message,
-        group_live: false,
-        metadata: MetadataConfig::OFF,
-        unknown_time: UnknownTime::Hold,
         seed: 5,
+        ..sending::remote(1, 1)
     };
     let identity = Identity::new(&[], Relabel::default());
     Sender::new(config, identity, FrameNo(0), FrameNo(0))

@@ -6,6 +6,8 @@
 #[path = "common/protobuf.rs"]
 #[allow(dead_code, reason = "one of two versions is read here")]
 mod protobuf;
+#[path = "common/sending.rs"]
+mod sending;
 
 use protobuf::Sample;
 use tidegate::agent::{Agent, Parts};
@@ -14,10 +16,9 @@ use tidegate::clock::{Instant, UnixMillis};
 use tidegate::labels::{Label, NameScheme};
 use tidegate::metadata::Metadata;
 use tidegate::relabel::{Action as RuleAction, Relabel, Rule, RuleSpec};
-use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::{Head, Protocol};
-use tidegate::remote_write::sender::{Action, MessageChoice, MetadataConfig, Sender, SenderConfig};
+use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig};
 use tidegate::sample::TargetRef;
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Target};
 use tidegate::series::SeriesTable;
@@ -506,35 +507,10 @@ impl Rig {
 }
 
 const SENDER: SenderConfig = SenderConfig {
-    limits: BatchLimits {
-        samples: 200,
-        body_bytes: 32 * 1024,
-        max_series: MAX_SERIES,
-        max_targets: MAX_TARGETS,
-        frame_samples: MAX_SERIES,
-        extras_bytes: 0,
-        sends: Sends {
-            histograms: false,
-            exemplars: false,
-        },
-        families: 0,
-    },
-    max_samples_per_send: 100,
     backlog_samples_per_send: 200,
     flush_interval_ms: 1,
-    min_backoff_ms: 30,
-    max_backoff_ms: 5_000,
-    connect_backoff_ms: 1_000,
-    rate_limit: 0,
-    slow_start_ms: 60_000,
-    live_share: 0,
-    max_sample_age_ms: 0,
-    retry_on_429: true,
     message: MessageChoice::Fixed(Protocol::V2),
-    group_live: false,
-    metadata: MetadataConfig::OFF,
-    unknown_time: UnknownTime::Hold,
-    seed: 1,
+    ..sending::remote(MAX_SERIES, MAX_TARGETS)
 };
 
 fn ring_config() -> RingConfig {

@@ -7,6 +7,9 @@
 //!
 //! What arrives in a second is counted whether it is taken or refused.
 
+#[path = "../common/sending.rs"]
+mod sending;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use tidegate::catalogue::{Catalogue, Names, SeriesText};
@@ -14,10 +17,9 @@ use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
 use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
-use tidegate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::{Head, Protocol};
-use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, MetadataConfig, Sender, SenderConfig};
+use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, Sender, SenderConfig};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 
 /// Samples of a scrape besides the synthetic ones.
@@ -169,35 +171,12 @@ fn catalogue() -> Catalogue {
 
 fn sender(plan: &Plan, number: usize, first: u64, replay: u64) -> Sender {
     let config = SenderConfig {
-        limits: BatchLimits {
-            samples: 0,
-            body_bytes: MIN_BODY_BYTES,
-            max_series: usize::from(SAMPLES),
-            max_targets: 1,
-            frame_samples: usize::from(SAMPLES),
-            extras_bytes: 0,
-            sends: Sends {
-                histograms: false,
-                exemplars: false,
-            },
-            families: 0,
-        },
         max_samples_per_send: 20,
-        backlog_samples_per_send: 100,
-        flush_interval_ms: 5_000,
-        min_backoff_ms: 30,
-        max_backoff_ms: 5_000,
-        connect_backoff_ms: 1_000,
-        rate_limit: 0,
         slow_start_ms: plan.slow_start_ms,
         live_share: plan.live_share,
-        max_sample_age_ms: 0,
-        retry_on_429: true,
         message: MessageChoice::Fixed(Protocol::V1),
-        group_live: false,
-        metadata: MetadataConfig::OFF,
-        unknown_time: UnknownTime::Hold,
         seed: number as u64 * 7_919 + 1,
+        ..sending::remote(usize::from(SAMPLES), 1)
     };
     let identity = Identity::new(&[], Relabel::default());
     Sender::new(config, identity, FrameNo(first), FrameNo(replay))

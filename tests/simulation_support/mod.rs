@@ -9,6 +9,8 @@ pub mod ledger;
 mod life;
 pub mod receiver;
 pub mod script;
+#[path = "../common/sending.rs"]
+mod sending;
 pub mod table;
 pub mod target;
 
@@ -21,10 +23,9 @@ use tidegate::catalogue::Catalogue;
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::metadata::Metadata;
 use tidegate::relabel::Relabel;
-use tidegate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Head;
-use tidegate::remote_write::sender::{ErrorKind, MessageChoice, MetadataConfig, Sender, SenderConfig};
+use tidegate::remote_write::sender::{ErrorKind, Sender, SenderConfig};
 use tidegate::scrape::{LabelBuilder, Reports, Schedule, Session, SessionSize};
 use tidegate::series::SeriesTable;
 use tidegate::value::codec::CodecId;
@@ -349,37 +350,16 @@ impl World {
     }
 
     fn sender_config(&self, remote: usize) -> SenderConfig {
-        SenderConfig {
-            limits: BatchLimits {
-                samples: 400,
-                body_bytes: 64 * 1024,
-                max_series: MAX_SERIES,
-                max_targets: MAX_TARGETS,
-                frame_samples: FRAME_SAMPLES,
-                extras_bytes: 0,
-                sends: Sends {
-                    histograms: false,
-                    exemplars: false,
-                },
-                families: 0,
-            },
-            max_samples_per_send: 100,
+        let mut config = SenderConfig {
             backlog_samples_per_send: 400,
-            flush_interval_ms: 5_000,
-            min_backoff_ms: 30,
-            max_backoff_ms: 5_000,
-            connect_backoff_ms: 1_000,
-            rate_limit: 0,
             slow_start_ms: self.setup.slow_start_ms,
             live_share: self.setup.remotes[remote].live_share,
             max_sample_age_ms: self.setup.max_sample_age_ms,
-            retry_on_429: true,
-            message: MessageChoice::Negotiate,
-            group_live: false,
-            metadata: MetadataConfig::OFF,
-            unknown_time: UnknownTime::Hold,
             seed: self.setup.seed + remote as u64,
-        }
+            ..sending::remote(MAX_SERIES, MAX_TARGETS)
+        };
+        config.limits.frame_samples = FRAME_SAMPLES;
+        config
     }
 
     pub fn agent(&mut self) -> &mut Agent<Ram> {
