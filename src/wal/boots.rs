@@ -80,6 +80,7 @@ impl Boots {
             self.known.pop_front();
             let _ = self.known.push_back(first);
         }
+        // Room was made, for that one and for this.
         let _ = self.known.push_back(Known {
             boot,
             offset_ms,

@@ -286,6 +286,7 @@ impl Listener {
         loop {
             match acceptfrom_with(&self.fd, STREAM_FLAGS) {
                 Ok((fd, peer)) => {
+                    // Without it an answer is later, and no less right.
                     let _ = sockopt::set_tcp_nodelay(&fd, true);
                     return Ok((
                         Socket { fd, meter: None },
