@@ -3,15 +3,9 @@
 mod common;
 
 use common::TempDir;
-use common::agent::{Agent, configure, run};
-use common::receiver::Receiver;
+use common::agent::{in_outage, run};
 use common::target::Target;
-use common::wait_for;
 use std::process::Output;
-use std::time::Duration;
-
-/// Long enough for a busy machine; every wait ends as soon as its condition holds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn exposition(scrape: u64) -> String {
     let half = scrape as f64 / 2.0 + 1e-9;
@@ -62,17 +56,7 @@ fn a_killed_box_gives_up_every_sample_it_had_committed() {
     assert!(text(&made.stdout).contains("    segment_size: 64KiB\n"));
 
     let target = Target::serving(exposition);
-    let receiver = Receiver::accepting(None);
-    receiver.cut();
-    let jobs = format!(
-        "- job_name: box\n  static_configs: [{{targets: ['{}']}}]\n- job_name: gone\n  static_configs: [{{targets: ['127.0.0.1:9']}}]\n",
-        target.address()
-    );
-    let remotes = format!("- url: http://{}/write\n", receiver.address());
-    let own = "ring: {path: ring, size: 1MiB, segment_size: 64KiB, commit_interval: 0s}\n";
-    let agent = Agent::start(&configure(directory.path(), &jobs, &remotes, own));
-    let goal = target.scrapes() + 12;
-    wait_for("scrapes", PATIENCE, || target.scrapes() >= goal);
+    let (agent, _receiver) = in_outage(directory.path(), &target);
     failed(
         &run(&["ring", "format", ring, "--force"]),
         1,

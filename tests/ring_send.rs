@@ -3,15 +3,10 @@
 mod common;
 
 use common::TempDir;
-use common::agent::{Agent, configure, run};
+use common::agent::{in_outage, run};
 use common::receiver::{Authority, CLOSE, Receiver};
 use common::target::Target;
-use common::wait_for;
 use std::process::Output;
-use std::time::Duration;
-
-/// Long enough for a busy machine; every wait ends as soon as its condition holds.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A directory with the ring file of a killed agent, in it the values 0, 1, 2, ... of one series.
 struct DeadBox {
@@ -24,17 +19,7 @@ impl DeadBox {
     fn new() -> Self {
         let directory = TempDir::new();
         let target = Target::serving(|scrape| format!("# TYPE scrapes_total counter\nscrapes_total {scrape}\n"));
-        let receiver = Receiver::accepting(None);
-        receiver.cut();
-        let jobs = format!(
-            "- job_name: box\n  static_configs: [{{targets: ['{}']}}]\n- job_name: gone\n  static_configs: [{{targets: ['127.0.0.1:9']}}]\n",
-            target.address()
-        );
-        let remotes = format!("- url: http://{}/write\n", receiver.address());
-        let own = "ring: {path: ring, size: 1MiB, segment_size: 64KiB, commit_interval: 0s}\n";
-        let agent = Agent::start(&configure(directory.path(), &jobs, &remotes, own));
-        let goal = target.scrapes() + 12;
-        wait_for("scrapes", PATIENCE, || target.scrapes() >= goal);
+        let (agent, _receiver) = in_outage(directory.path(), &target);
         agent.kill();
         let path = directory.path().join("ring");
         let image = std::fs::read(&path).expect("a ring");

@@ -2,7 +2,7 @@
 
 mod ring_support;
 
-use ring_support::{EXTRAS_BYTES, Told, World, boot, config, formatted, geometry, read_all, tell};
+use ring_support::{EXTRAS_BYTES, Told, World, append, boot, config, formatted, geometry, read_all, tell};
 use tidegate::clock::Instant;
 use tidegate::frame::{Frame, FrameNo, FrameSource as _};
 use tidegate::wal::format::{Geometry, Medium};
@@ -15,15 +15,6 @@ fn mount(ram: Ram, world: &mut World, number: u8, remotes: usize) -> Ring<Ram> {
     let mounted = Ring::mount(ram, config, boot(number, world.now), &mut world.catalogue);
     world.adopt();
     mounted.expect("the image is a ring").0
-}
-
-fn append(ring: &mut Ring<Ram>, world: &mut World) -> Told {
-    world.scrape(ring.next_frame());
-    let number = ring.append(&world.frame, &mut world.catalogue).expect("room");
-    let mut told = tell(&world.frame, &world.catalogue);
-    told.number = number.0;
-    told.unix_ms = ring.unix_ms(told.time_ms);
-    told
 }
 
 fn shapes() -> impl Iterator<Item = Geometry> {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::Shutdown;
 use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tidegate::exposition::{Event, Format, Parser, parse_series};
 use tidegate::labels::Labels;
@@ -40,6 +41,11 @@ impl Setup {
     }
 
     fn start(&self) -> Agent {
+        Agent::start(&self.written())
+    }
+
+    /// The configuration, on disk.
+    fn written(&self) -> PathBuf {
         let (up, down) = (self.target.address(), self.refusing.address());
         let jobs = format!(
             "- job_name: \"quo\\\"te\\\\<b>\"\n  basic_auth: {{username: u, password: hunter-1}}\n  \
@@ -54,7 +60,7 @@ impl Setup {
              - name: bad\n  url: http://{down}/write\n  basic_auth: {{username: u, password: hunter-5}}\n",
             self.receiver.address()
         );
-        Agent::start(&configure(self.directory.path(), &jobs, &remotes, ""))
+        configure(self.directory.path(), &jobs, &remotes, "")
     }
 }
 
@@ -432,12 +438,7 @@ fn the_service_manager_hears_of_every_change() {
     let path = setup.directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("bound");
     socket.set_read_timeout(Some(PATIENCE)).expect("option");
-    let config = {
-        let mut agent = setup.start();
-        agent.address();
-        agent.stop();
-        setup.directory.path().join("prometheus.yml")
-    };
+    let config = setup.written();
     let mut agent = Agent::start_with(&config, |command| {
         command
             .env("NOTIFY_SOCKET", &path)
@@ -474,12 +475,7 @@ fn the_service_manager_hears_of_every_change() {
 #[test]
 fn a_stuck_loop_is_no_longer_fed_and_its_successor_takes_the_ring_up() {
     let setup = Setup::new();
-    let config = {
-        let mut agent = setup.start();
-        agent.address();
-        agent.stop();
-        setup.directory.path().join("prometheus.yml")
-    };
+    let config = setup.written();
     let path = setup.directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).expect("bound");
     let start = || {
@@ -535,12 +531,7 @@ fn a_stuck_loop_is_no_longer_fed_and_its_successor_takes_the_ring_up() {
 #[test]
 fn a_service_manager_that_is_gone_is_no_reason_not_to_scrape() {
     let setup = Setup::new();
-    let config = {
-        let mut agent = setup.start();
-        agent.address();
-        agent.stop();
-        setup.directory.path().join("prometheus.yml")
-    };
+    let config = setup.written();
     let missing = setup.directory.path().join("missing");
     let mut agent = Agent::start_with(&config, |command| {
         command.env("NOTIFY_SOCKET", &missing);

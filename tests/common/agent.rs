@@ -2,6 +2,8 @@
 
 use super::http::{self, Answer};
 use super::json::Json;
+use super::receiver::Receiver;
+use super::target::Target;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,23 @@ pub fn configure(directory: &Path, jobs: &str, remotes: &str, own: &str) -> Path
     );
     std::fs::write(&path, text).expect("written");
     path
+}
+
+/// An agent without an uplink that has scraped `target` twelve times and more; each scrape is on the ring, the file `ring` of `directory`.
+/// A second target, job `gone`, is not there. The receiver it does not reach is kept, so that nobody else gets its port.
+pub fn in_outage(directory: &Path, target: &Target) -> (Agent, Receiver) {
+    let receiver = Receiver::accepting(None);
+    receiver.cut();
+    let jobs = format!(
+        "- job_name: box\n  static_configs: [{{targets: ['{}']}}]\n- job_name: gone\n  static_configs: [{{targets: ['127.0.0.1:9']}}]\n",
+        target.address()
+    );
+    let remotes = format!("- url: http://{}/write\n", receiver.address());
+    let own = "ring: {path: ring, size: 1MiB, segment_size: 64KiB, commit_interval: 0s}\n";
+    let agent = Agent::start(&configure(directory, &jobs, &remotes, own));
+    let goal = target.scrapes() + 12;
+    super::wait_for("scrapes", PATIENCE, || target.scrapes() >= goal);
+    (agent, receiver)
 }
 
 /// Runs the program to its end.
