@@ -50,6 +50,7 @@ class Receiver:
         self.numbers = {}  # scrape number -> [milliseconds]
         self.node = {}  # milliseconds of the box's own node_exporter being up
         self.failed = []  # milliseconds of scrapes of the counting target that the box itself says failed
+        self.durations = {}  # milliseconds of a scrape of the counting target -> seconds it took, by the box
         self.requests = 0
         self.unordered = 0
         self.newest = {}
@@ -96,6 +97,8 @@ class Receiver:
                         self.numbers.setdefault(int(value), []).append(stamp)
                     if labels["__name__"] == "up" and labels.get("job") == "node" and value == 1:
                         self.node[stamp] = True
+                    if labels["__name__"] == "scrape_duration_seconds" and labels.get("job") == "count":
+                        self.durations[stamp] = value
                     if labels["__name__"] == "up" and labels.get("job") == "count" and value == 0:
                         self.failed.append(stamp)
 
