@@ -3,7 +3,7 @@
 use super::Explorer;
 use super::device::Device;
 use super::known::{Known, Told, lost};
-use super::world::{World, config, print};
+use super::world::{Seen, World, config, print, print_with};
 use tidegate::catalogue::Names;
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{FrameNo, FrameSource, Next};
@@ -207,6 +207,8 @@ impl Explorer {
         let mut last = None;
         let best_effort = remote >= self.setup.holding();
         let loses_blocks = ring.storage().plan.may_lose_a_block();
+        // Every fourth time every name of every frame is read again.
+        let mut seen = (!self.states.is_multiple_of(4) && !loses_blocks).then(Seen::default);
         let mut source = ring.source(remote, &world.catalogue);
         source.seek(FrameNo(from));
         for _ in 0..limit {
@@ -224,7 +226,7 @@ impl Explorer {
             while known.frames.get(at).is_some_and(|told| told.number < number) {
                 at += 1;
             }
-            let print = print(&frame, source.names());
+            let print = print_with(&frame, source.names(), seen.as_mut());
             // A definition that was there when the segment was entered can no longer be read: a sender counts the samples.
             if loses_blocks && !is_named(&frame, source.names()) {
                 continue;

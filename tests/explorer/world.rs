@@ -157,21 +157,43 @@ impl World {
 
 /// Stands for everything a frame says, with series by name, but for its number and wall time.
 pub fn print<'a>(frame: &Frame, names: impl Into<Names<'a>>) -> u64 {
+    print_with(frame, names, None)
+}
+
+/// As [`print`], with names that were looked up before and, as the reader says, are still those.
+pub fn print_with<'a>(frame: &Frame, names: impl Into<Names<'a>>, mut seen: Option<&mut Seen>) -> u64 {
     let mut names = names.into();
-    let target_body = names.target_body(frame.target).unwrap_or("cannot be read");
-    let mut print = hash64(1, target_body.as_bytes());
+    if let Some(seen) = &mut seen {
+        seen.hold(names.generation());
+    }
+    let target = frame.target;
+    let body = |names: &mut Names<'_>| {
+        let body = names.target_body(target).unwrap_or("cannot be read");
+        hash64(1, body.as_bytes())
+    };
+    let mut print = match &mut seen {
+        Some(seen) => *seen.targets[usize::from(target.0)].get_or_insert_with(|| body(&mut names)),
+        None => body(&mut names),
+    };
     let mut mix = |value: u64| print = (print.rotate_left(23) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mix(u64::from(frame.target.0) << 1 | u64::from(frame.up));
+    mix(u64::from(target.0) << 1 | u64::from(frame.up));
     mix(frame.time_ms);
     mix(frame.duration_100us.into());
     mix(u64::from(frame.counts.scraped) << 40
         | u64::from(frame.counts.post_relabel) << 20
         | u64::from(frame.counts.added));
-    let mut named = |series: SeriesRef| {
-        names.definition(series, frame.target).map_or(0, |found| {
+    let mut look = |series: SeriesRef| {
+        names.definition(series, target).map_or(0, |found| {
             let name = hash64(found.kind as u64, found.text.name.as_bytes());
             hash64(name, found.text.body.as_bytes())
         })
+    };
+    let mut named = |series: SeriesRef| match seen
+        .as_mut()
+        .and_then(|seen| seen.series.get_mut(usize::from(series.0)))
+    {
+        Some(known) => *known.get_or_insert_with(|| look(series)),
+        None => look(series),
     };
     for sample in frame.samples.iter() {
         mix(named(sample.series));
@@ -184,6 +206,25 @@ pub fn print<'a>(frame: &Frame, names: impl Into<Names<'a>>) -> u64 {
         mix(named(series) ^ 1);
     }
     print
+}
+
+/// What names and labels were, by hash, since the reader last said that they may have changed.
+#[derive(Debug, Default)]
+pub struct Seen {
+    generation: Option<u32>,
+    series: [Option<u64>; LARGE.series],
+    targets: [Option<u64>; 4],
+}
+
+impl Seen {
+    fn hold(&mut self, generation: u32) {
+        if self.generation != Some(generation) {
+            *self = Self {
+                generation: Some(generation),
+                ..Self::default()
+            };
+        }
+    }
 }
 
 /// The configuration that goes with [`World`].
