@@ -116,3 +116,9 @@ fn a_block_that_strayed_to_another_slot_costs_no_more_than_what_stood_there() {
     explorer::rot::misplaced(Medium::Rewritable, 20);
     explorer::rot::misplaced(Medium::WriteOnce, 20);
 }
+
+#[test]
+fn a_block_gone_from_the_middle_of_a_chunk_costs_no_other_chunk() {
+    explorer::rot::gap(Medium::Rewritable, 20);
+    explorer::rot::gap(Medium::WriteOnce, 20);
+}

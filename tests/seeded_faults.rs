@@ -14,7 +14,7 @@ use tidegate::wal::seeded::{Fault, seed};
 /// States after which the search for a violation is given up.
 const PATIENCE: u64 = 400_000;
 
-/// The first violation by cuts, by failing calls, or by misplaced blocks: what found it, and what it says.
+/// The first violation by cuts, by failing calls, or by misplaced or missing blocks: what found it, and what it says.
 fn search() -> Option<(&'static str, String)> {
     let told = |panic: Box<dyn std::any::Any + Send>| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -30,6 +30,9 @@ fn search() -> Option<(&'static str, String)> {
     for medium in [Medium::Rewritable, Medium::WriteOnce] {
         if let Err(panic) = catch_unwind(|| explorer::rot::misplaced(medium, 40)) {
             return Some(("rot", told(panic)));
+        }
+        if let Err(panic) = catch_unwind(|| explorer::rot::gap(medium, 20)) {
+            return Some(("gaps", told(panic)));
         }
         for way in WAYS
             .into_iter()

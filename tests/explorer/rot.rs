@@ -1,12 +1,15 @@
 //! Rot: bits flip, blocks are swapped, copied, replaced by what stood there before or stands there in another ring, or blank.
 //!
 //! Nothing is invented, whatever happened, and what is written afterwards is durable. A block that strayed to another place
-//! costs no more than what stood there: one chunk.
+//! costs no more than what stood there: one chunk. So does a block that is gone from the middle of a chunk: what follows it is
+//! not read from the middle of a record, whose length could reach over the beginning of the next chunk.
 
 use super::device::Device;
-use super::known::Known;
+use super::judge::boot;
+use super::known::{Known, Told};
+use super::world::World;
 use super::{Explorer, Setup, Workload};
-use tidegate::wal::format::Medium;
+use tidegate::wal::format::{BlockHeader, Medium, block_seed, flag};
 use tidegate::wal::storage::Storage;
 
 impl Explorer {
@@ -69,6 +72,78 @@ impl Explorer {
             }
         }
     }
+}
+
+/// Blanks one block after another that is neither the first nor the last of its chunk: the frames of all other chunks are read.
+pub fn gap(medium: Medium, seeds: u64) {
+    let mut blanked = 0;
+    for seed in 0..seeds {
+        let mut explorer = Explorer::new(Setup::new(Workload::Plain, 1, medium), seed, 1);
+        let mut live = explorer.begin();
+        live.world.churn = 0;
+        // Until there are no more series to define, and on: by chunk, its frames.
+        let mut chunks = Vec::new();
+        while chunks.len() < 24 {
+            let from = live.known.frames.len();
+            live.ring.cut();
+            for _ in 0..12 {
+                explorer.append(&mut live.ring, &mut live.world, &mut live.known);
+            }
+            explorer.commit(&mut live.ring, &mut live.world, &mut live.known, 0, 0);
+            chunks.push(live.known.frames[from..].to_vec());
+        }
+        let (device, known, now) = (live.ring.into_storage(), live.known, live.world.now);
+        for block in 0..device.blocks() {
+            let mut image = explorer.fresh();
+            device.crash_into(&[], 1, &mut image);
+            if !within_a_chunk(&image, block) {
+                continue;
+            }
+            blanked += 1;
+            image.damage(block, |bytes| bytes.fill(0xff));
+            explorer.lax = true;
+            let present = |explorer: &mut Explorer, image: Device| {
+                let mut world = World::new(explorer.setup.size, 0);
+                explorer.examine(image, &mut world, &known, boot(9, now, true), false);
+                explorer.present.clone()
+            };
+            let mut whole = explorer.fresh();
+            device.crash_into(&[], 1, &mut whole);
+            let all = present(&mut explorer, whole);
+            let left = present(&mut explorer, image);
+            let hit = |chunk: &&Vec<Told>| {
+                let lost = |told: &Told| all.contains(&told.number) && !left.contains(&told.number);
+                chunk.iter().any(lost)
+            };
+            let hit = chunks.iter().filter(hit).count();
+            assert!(
+                hit <= 1,
+                "seed {seed}: without block {block} frames of {hit} chunks are not read: {left:?}"
+            );
+        }
+    }
+    assert!(
+        blanked > seeds,
+        "{blanked} blocks within chunks: not enough to say anything"
+    );
+}
+
+/// Whether the block is neither the first nor the last of a chunk, nor one of definitions, as they stand in front of a chunk: it and
+/// the next one have no flags, and the chunks around it count as many definitions.
+fn within_a_chunk(image: &Device, block: u32) -> bool {
+    let geometry = image.geometry();
+    let slot = block / geometry.blocks_per_slot;
+    let (first, end) = (slot * geometry.blocks_per_slot, (slot + 1) * geometry.blocks_per_slot);
+    let header = |at: u32| {
+        let bytes = (first..end).contains(&at).then(|| image.block(at))?;
+        BlockHeader::parse(bytes, block_seed(b"tidegate ring 01", slot)).ok()
+    };
+    let continues = |at: u32| header(at).is_some_and(|header| header.flags & flag::RESTART == 0);
+    let restart = |header: &BlockHeader| header.flags & flag::RESTART != 0;
+    let before = (first..block).rev().map_while(header).find(restart);
+    let after = (block..end).map_while(header).find(restart);
+    let counts = |header: Option<BlockHeader>| header.map(|header| (header.seq, header.dictionary));
+    continues(block) && continues(block + 1) && before.is_some() && counts(before) == counts(after)
 }
 
 /// Copies blocks of one slot to the same place of another, where frames stand: only a few of that slot may be gone.
