@@ -6,6 +6,8 @@
 #[path = "common/protobuf.rs"]
 #[allow(dead_code, reason = "one of two versions is read here")]
 mod protobuf;
+#[path = "common/ring_config.rs"]
+mod ring_config;
 #[path = "common/sending.rs"]
 mod sending;
 
@@ -22,10 +24,9 @@ use tidegate::remote_write::sender::{Action, MessageChoice, Sender, SenderConfig
 use tidegate::sample::TargetRef;
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, SessionSize, Target};
 use tidegate::series::SeriesTable;
-use tidegate::value::codec::CodecId;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, ClockSource, Ring, format};
 
 /// Bits of a staleness marker (SCR-801).
 const MARKER: u64 = 0x7ff0_0000_0000_0002;
@@ -354,7 +355,13 @@ impl Rig {
             error_ms: 5,
         };
         let mut catalogue = Catalogue::new(MAX_SERIES, 4_000, MAX_TARGETS);
-        let (ring, _) = Ring::mount(ram, ring_config(), boot, &mut catalogue).expect("mounts");
+        let (ring, _) = Ring::mount(
+            ram,
+            ring_config::plain(&GEOMETRY, MAX_SERIES, 4_000),
+            boot,
+            &mut catalogue,
+        )
+        .expect("mounts");
         let identity = Identity::new(&[], Relabel::default());
         let senders = vec![Sender::new(SENDER, identity, ring.acknowledged(0), ring.replay_until())];
         let (targets, phase_keys): (Vec<_>, Vec<_>) = self.wanted().into_iter().unzip();
@@ -512,30 +519,6 @@ const SENDER: SenderConfig = SenderConfig {
     message: MessageChoice::Fixed(Protocol::V2),
     ..sending::remote(MAX_SERIES, MAX_TARGETS)
 };
-
-fn ring_config() -> RingConfig {
-    RingConfig {
-        block_bytes: GEOMETRY.block_bytes,
-        segment_bytes: GEOMETRY.segment_bytes(),
-        ring_bytes: u64::from(GEOMETRY.segment_bytes()) * u64::from(GEOMETRY.slots) + 8_192,
-        codec: CodecId::Tc1,
-        commit_interval_ms: 60_000,
-        staging_blocks: 16,
-        max_series: MAX_SERIES,
-        max_frame_samples: MAX_SERIES,
-        extras_bytes: 0,
-        text_bytes: 4_000,
-        remotes: [RemoteConfig {
-            id: 1,
-            best_effort: false,
-        }]
-        .into_iter()
-        .collect(),
-        when_full: WhenFull::DropOldest,
-        config_crc: 7,
-        compress: None,
-    }
-}
 
 #[test]
 fn every_case_marks_what_prometheus_marks_as_soon_as_it_is_known() {

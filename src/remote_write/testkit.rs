@@ -1,5 +1,6 @@
 //! Frames to drain and bodies to look into, for the tests of this module.
 
+use super::batch::{BatchLimits, Bounds, MIN_BODY_BYTES, Sends, UnknownTime};
 use super::proto::Reader;
 use super::response::Protocol;
 use crate::catalogue::{Catalogue, Names, SeriesText};
@@ -8,6 +9,33 @@ use crate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+
+/// Values only of so many series, all of them in one frame at most.
+pub const fn limits(max_series: usize) -> BatchLimits {
+    BatchLimits {
+        samples: 100,
+        body_bytes: MIN_BODY_BYTES,
+        max_series,
+        max_targets: 4,
+        frame_samples: max_series,
+        extras_bytes: 0,
+        sends: Sends {
+            histograms: false,
+            exemplars: false,
+        },
+        families: 0,
+    }
+}
+
+/// Whatever fits.
+pub const NO_BOUNDS: Bounds = Bounds {
+    samples: usize::MAX,
+    frames: usize::MAX,
+    end: None,
+    oldest: None,
+    unknown_time: UnknownTime::Hold,
+    latest: None,
+};
 
 /// A frame as a test writes it down.
 #[derive(Clone, Debug)]

@@ -1,5 +1,8 @@
 //! A whole agent of one target and one remote, from the scrape to the acknowledgement.
 
+#[path = "../common/ring_config.rs"]
+mod ring_config;
+
 use super::*;
 use memory::Memory;
 use sending::SENDER;
@@ -18,10 +21,9 @@ use tidegate::remote_write::sender::{Action, ErrorKind, MessageChoice, Sender, S
 use tidegate::sample::TargetRef;
 use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, Target};
 use tidegate::series::SeriesTable;
-use tidegate::value::codec::CodecId;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::storage::Storage;
-use tidegate::wal::{Boot, ClockSource, CommitStep, Reason, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, ClockSource, CommitStep, Reason, Ring, RingConfig, format};
 
 const GEOMETRY: Geometry = Geometry {
     block_bytes: 4_096,
@@ -71,7 +73,7 @@ impl Whole {
             error_ms: 5,
         };
         let mut catalogue = Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS);
-        let (ring, _) = Ring::mount(memory, ring_config(size.extras_bytes), boot, &mut catalogue).unwrap();
+        let (ring, _) = Ring::mount(memory, config_of(size.extras_bytes), boot, &mut catalogue).unwrap();
         let label = |name, value| Label { name, value };
         let labels = [label("instance", "host:9100"), label("job", "node")];
         let mut target = Target::new(TargetRef(0), &labels).unwrap();
@@ -176,30 +178,12 @@ const WRITTEN: [&str; 3] = [
     "X-Prometheus-Remote-Write-Exemplars-Written",
 ];
 
-fn ring_config(extras_bytes: usize) -> RingConfig {
-    let ring_bytes = u64::from(GEOMETRY.segment_bytes()) * u64::from(GEOMETRY.slots) + 8_192;
-    let remote = RemoteConfig {
-        id: 1,
-        best_effort: false,
-    };
+fn config_of(extras_bytes: usize) -> RingConfig {
     RingConfig {
-        block_bytes: GEOMETRY.block_bytes,
-        segment_bytes: GEOMETRY.segment_bytes(),
-        ring_bytes,
-        codec: CodecId::Tc1,
-        commit_interval_ms: 60_000,
-        staging_blocks: 16,
-        max_series: MAX_SERIES,
-        max_frame_samples: MAX_SERIES,
         extras_bytes,
-        text_bytes: TEXT_BYTES,
-        remotes: [remote].into_iter().collect(),
-        when_full: WhenFull::DropOldest,
-        config_crc: 7,
         #[cfg(feature = "host")]
         compress: Some(Box::new(tidegate::host::snappy::Dictionaries::new())),
-        #[cfg(not(feature = "host"))]
-        compress: None,
+        ..ring_config::plain(&GEOMETRY, MAX_SERIES, TEXT_BYTES)
     }
 }
 

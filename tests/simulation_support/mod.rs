@@ -8,6 +8,8 @@ mod events;
 pub mod ledger;
 mod life;
 pub mod receiver;
+#[path = "../common/ring_config.rs"]
+mod ring_config;
 pub mod script;
 #[path = "../common/sending.rs"]
 mod sending;
@@ -28,7 +30,6 @@ use tidegate::remote_write::response::Head;
 use tidegate::remote_write::sender::{ErrorKind, Sender, SenderConfig};
 use tidegate::scrape::{LabelBuilder, Reports, Schedule, Session, SessionSize};
 use tidegate::series::SeriesTable;
-use tidegate::value::codec::CodecId;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
 use tidegate::wal::{Boot, ClockSource, Commit, Loss, RemoteConfig, Ring, RingConfig, UnknownBoot, WhenFull, format};
@@ -320,32 +321,19 @@ impl World {
     }
 
     fn ring_config(&self) -> RingConfig {
-        let geometry = self.setup.geometry;
-        let overhead = if geometry.medium == Medium::Rewritable { 8192 } else { 0 };
-        let remotes = self
-            .setup
-            .remotes
-            .iter()
-            .enumerate()
-            .map(|(place, remote)| RemoteConfig {
-                id: 100 + place as u32,
-                best_effort: remote.best_effort,
-            });
+        let remotes = self.setup.remotes.iter().enumerate();
         RingConfig {
-            block_bytes: geometry.block_bytes,
-            segment_bytes: geometry.segment_bytes(),
-            ring_bytes: u64::from(geometry.segment_bytes()) * u64::from(geometry.slots) + overhead,
-            codec: CodecId::Tc1,
             commit_interval_ms: self.setup.commit_interval_ms,
             staging_blocks: self.setup.staging_blocks,
-            max_series: MAX_SERIES,
             max_frame_samples: FRAME_SAMPLES,
-            extras_bytes: 0,
-            text_bytes: TEXT_BYTES,
-            remotes: remotes.collect(),
+            remotes: remotes
+                .map(|(place, remote)| RemoteConfig {
+                    id: 100 + place as u32,
+                    best_effort: remote.best_effort,
+                })
+                .collect(),
             when_full: self.setup.when_full,
-            config_crc: 7,
-            compress: None,
+            ..ring_config::plain(&self.setup.geometry, MAX_SERIES, TEXT_BYTES)
         }
     }
 

@@ -78,12 +78,6 @@ impl Interest {
     pub fn can_read(self) -> bool {
         self != Self::Write
     }
-
-    /// Writing is possible.
-    #[must_use]
-    pub fn can_write(self) -> bool {
-        self != Self::Read
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,34 +1,13 @@
 use super::*;
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::FrameNo;
-use crate::remote_write::testkit::{Frames, Scrape, Sent, decode};
+use crate::remote_write::testkit::{Frames, NO_BOUNDS, Scrape, Sent, decode, limits};
 use crate::sample::STALE_NAN_BITS;
 use crate::sample::{MetricType, SeriesRef, TargetRef};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-const LIMITS: BatchLimits = BatchLimits {
-    samples: 100,
-    body_bytes: MIN_BODY_BYTES,
-    max_series: 1000,
-    max_targets: 4,
-    frame_samples: 1000,
-    extras_bytes: 0,
-    sends: Sends {
-        histograms: false,
-        exemplars: false,
-    },
-    families: 0,
-};
-
-const NO_BOUNDS: Bounds = Bounds {
-    samples: usize::MAX,
-    frames: usize::MAX,
-    end: None,
-    oldest: None,
-    unknown_time: UnknownTime::Hold,
-    latest: None,
-};
+const LIMITS: BatchLimits = limits(1000);
 
 struct Bench {
     batch: Batch,

@@ -2,10 +2,10 @@ use super::*;
 use crate::catalogue::SeriesText;
 use crate::frame::{Frame, FrameNo};
 use crate::labels::METRIC_NAME;
-use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Stop, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, Layout, MIN_BODY_BYTES, Place, Stop};
 use crate::remote_write::declared::{Count, ExemplarV2, Histogram, Request, WriteRequest, ZeroCount};
 use crate::remote_write::identity::Identity;
-use crate::remote_write::testkit::{Frames, Scrape};
+use crate::remote_write::testkit::{Frames, NO_BOUNDS, Scrape, limits};
 use crate::sample::{MetricType, STALE_NAN_BITS, SeriesRef, TargetRef};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -18,23 +18,9 @@ const ALL: Sends = Sends {
 };
 
 const LIMITS: BatchLimits = BatchLimits {
-    samples: 100,
-    body_bytes: MIN_BODY_BYTES,
-    max_series: 100,
-    max_targets: 4,
-    frame_samples: 100,
     extras_bytes: 20_000,
     sends: ALL,
-    families: 0,
-};
-
-const NO_BOUNDS: Bounds = Bounds {
-    samples: usize::MAX,
-    frames: usize::MAX,
-    end: None,
-    oldest: None,
-    unknown_time: UnknownTime::Hold,
-    latest: None,
+    ..limits(100)
 };
 
 struct Bench {

@@ -1,11 +1,11 @@
 use super::*;
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::Frame;
-use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Sends, Stop, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, Layout, MIN_BODY_BYTES, Place, Stop};
 use crate::remote_write::declared::{MetricMetadata, Request, WriteRequest};
 use crate::remote_write::identity::Identity;
 use crate::remote_write::response::Protocol;
-use crate::remote_write::testkit::{Frames, Scrape};
+use crate::remote_write::testkit::{Frames, NO_BOUNDS, Scrape, limits};
 use crate::sample::MetricType;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -13,26 +13,8 @@ use alloc::vec::Vec;
 use prost::Message;
 
 const LIMITS: BatchLimits = BatchLimits {
-    samples: 100,
-    body_bytes: MIN_BODY_BYTES,
-    max_series: 100,
-    max_targets: 4,
-    frame_samples: 100,
-    extras_bytes: 0,
-    sends: Sends {
-        histograms: false,
-        exemplars: false,
-    },
     families: 10,
-};
-
-const NO_BOUNDS: Bounds = Bounds {
-    samples: usize::MAX,
-    frames: usize::MAX,
-    end: None,
-    oldest: None,
-    unknown_time: UnknownTime::Hold,
-    latest: None,
+    ..limits(100)
 };
 
 fn source(series: &[(&str, MetricType)]) -> Frames {

@@ -1,33 +1,17 @@
 use super::*;
 use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
-use crate::remote_write::batch::{BatchLimits, Bounds, Layout, MIN_BODY_BYTES, Place, Sends, Stop, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, Layout, Place, Stop};
 use crate::remote_write::identity::Identity;
-use crate::remote_write::testkit::{Frames, Scrape, Sent, decode, label};
+use crate::remote_write::testkit::{Frames, NO_BOUNDS, Scrape, Sent, decode, label, limits};
 use crate::value;
 use alloc::vec::Vec;
 
 const LIMITS: BatchLimits = BatchLimits {
     samples: 1000,
-    body_bytes: MIN_BODY_BYTES,
-    max_series: 20,
     max_targets: 2,
     frame_samples: 1000,
-    extras_bytes: 0,
-    sends: Sends {
-        histograms: false,
-        exemplars: false,
-    },
-    families: 0,
-};
-
-const ALL: Bounds = Bounds {
-    samples: usize::MAX,
-    frames: usize::MAX,
-    end: None,
-    oldest: None,
-    unknown_time: UnknownTime::Hold,
-    latest: None,
+    ..limits(20)
 };
 
 /// Name, labels, type.
@@ -75,7 +59,9 @@ impl Bench {
     /// The next batch of `source`, to its end.
     fn send(&mut self, source: &mut Frames, protocol: Protocol, layout: Layout) -> Vec<Sent> {
         self.batch.begin(Place::before(FrameNo(source.position)), protocol);
-        let stop = self.batch.gather(source, &mut self.frame, &mut self.identity, &ALL);
+        let stop = self
+            .batch
+            .gather(source, &mut self.frame, &mut self.identity, &NO_BOUNDS);
         assert_eq!(stop, Ok(Stop::End));
         self.batch.seal(layout);
         decode(self.batch.body(), protocol)
@@ -198,7 +184,7 @@ fn a_start_that_changes_all_the_time_costs_requests_not_samples() {
             .begin(Place::before(FrameNo(all.len() as u64)), Protocol::V2);
         bench
             .batch
-            .gather(&mut source, &mut bench.frame, &mut bench.identity, &ALL)
+            .gather(&mut source, &mut bench.frame, &mut bench.identity, &NO_BOUNDS)
             .expect("medium works");
         bench.batch.seal(Layout::Grouped);
         all.extend(starts(&decode(bench.batch.body(), Protocol::V2), "c_total"));

@@ -1,9 +1,9 @@
 //! The sender, driven by a virtual clock over a list of frames; each file is one concern of it.
 
 use super::*;
-use crate::remote_write::batch::{BatchLimits, MIN_BODY_BYTES, Sends, UnknownTime};
+use crate::remote_write::batch::{BatchLimits, Sends, UnknownTime};
 use crate::remote_write::response::{DropReason, Head, Verdict};
-use crate::remote_write::testkit::{Frames, Scrape, decode};
+use crate::remote_write::testkit::{Frames, Scrape, decode, limits};
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -24,16 +24,8 @@ fn config() -> SenderConfig {
     SenderConfig {
         limits: BatchLimits {
             samples: 0,
-            body_bytes: MIN_BODY_BYTES,
-            max_series: 200,
-            max_targets: 4,
             frame_samples: 300,
-            extras_bytes: 0,
-            sends: Sends {
-                histograms: false,
-                exemplars: false,
-            },
-            families: 0,
+            ..limits(200)
         },
         max_samples_per_send: 100,
         backlog_samples_per_send: 100,

@@ -1,6 +1,7 @@
 //! The sender against a simulated receiver, over random scripts of loss, refusal and restart.
 
 use super::*;
+use crate::remote_write::testkit::NO_BOUNDS;
 use crate::sample::STALE_NAN_BITS;
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -239,15 +240,7 @@ impl World {
             0,
         );
         let mut frame = Frame::with_capacity(300);
-        let everything = Bounds {
-            samples: usize::MAX,
-            frames: usize::MAX,
-            end: None,
-            oldest: None,
-            unknown_time: UnknownTime::Hold,
-            latest: None,
-        };
-        while batch.gather(&mut frames, &mut frame, &mut identity, &everything) != Ok(Stop::End) {}
+        while batch.gather(&mut frames, &mut frame, &mut identity, &NO_BOUNDS) != Ok(Stop::End) {}
         batch.seal(Layout::Grouped);
         let mut all: BTreeMap<String, BTreeMap<i64, u64>> = BTreeMap::new();
         for sent in decode(batch.body(), Protocol::V2) {
