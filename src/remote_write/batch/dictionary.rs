@@ -153,8 +153,10 @@ impl Dictionary {
     pub fn begin(&mut self) {
         self.undo(Mark { slots: 0, symbols: 0 });
         self.symbols.begin();
+        // As many new series as the last batch had would not fit: rather empty now than in the middle of the batch.
+        let added = self.slots.len().saturating_sub(self.kept);
         self.kept = self.slots.len();
-        if self.is_crowded {
+        if self.is_crowded || self.kept + added > self.slots.capacity() {
             self.clear();
         }
     }
