@@ -247,24 +247,17 @@ fn keys_of_the_configuration() -> Vec<String> {
     let mut keys = Vec::new();
     for file in ["mod.rs", "global.rs", "scrape.rs", "http.rs", "remote.rs", "own.rs"] {
         let source = std::fs::read_to_string(root().join("src/host/config").join(file)).expect("there");
-        let mut derived = false;
+        // Structs declared with `record!`: their fields are the keys, down to `not read`.
         let mut inside = false;
-        let mut skipped = false;
         for line in source.lines() {
-            if line.starts_with("#[derive(") {
-                derived = line.contains("Deserialize");
-            } else if line.starts_with("pub struct ") {
-                inside = derived;
-                derived = false;
-            } else if line.starts_with('}') {
+            if line.starts_with("    pub struct ") {
+                inside = true;
+            } else if line == "    }" {
                 inside = false;
-            } else if line.trim() == "#[serde(skip)]" {
-                skipped = true;
-            } else if let Some((key, _)) = line.strip_prefix("    pub ").and_then(|line| line.split_once(": ")) {
-                if inside && !skipped {
-                    keys.push(key.trim_start_matches("r#").to_owned());
-                }
-                skipped = false;
+            } else if let Some((key, _)) = line.strip_prefix("        pub ").and_then(|line| line.split_once(": "))
+                && inside
+            {
+                keys.push(key.trim_start_matches("r#").to_owned());
             }
         }
     }

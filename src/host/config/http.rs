@@ -5,13 +5,13 @@
 //!
 //! Source: prometheus.md §4.5.
 
+use super::read::record;
 use super::url::Url;
 use super::value::{FromText, Labels, Named, Secret, words};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use serde::Deserialize;
 
 /// The HTTP client keys of a job or a remote.
 #[derive(Clone, Copy, Debug)]
@@ -40,30 +40,32 @@ pub struct HttpClient<'a> {
     pub http_headers: &'a Named<HttpHeader>,
 }
 
-/// `basic_auth`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct BasicAuth {
-    /// User.
-    pub username: String,
-    /// File that holds the user; blanks around it are cut off.
-    pub username_file: String,
-    /// Password.
-    pub password: Secret,
-    /// File that holds the password.
-    pub password_file: String,
+record! {
+    /// `basic_auth`.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct BasicAuth {
+        /// User.
+        pub username: String,
+        /// File that holds the user; blanks around it are cut off.
+        pub username_file: String,
+        /// Password.
+        pub password: Secret,
+        /// File that holds the password.
+        pub password_file: String,
+    }
 }
 
-/// `authorization`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Authorization {
-    /// First word of the header.
-    pub r#type: String,
-    /// The rest of the header.
-    pub credentials: Secret,
-    /// File that holds it.
-    pub credentials_file: String,
+record! {
+    /// `authorization`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Authorization {
+        /// First word of the header.
+        pub r#type: String,
+        /// The rest of the header.
+        pub credentials: Secret,
+        /// File that holds it.
+        pub credentials_file: String,
+    }
 }
 
 impl Default for Authorization {
@@ -76,34 +78,35 @@ impl Default for Authorization {
     }
 }
 
-/// `oauth2`: client credentials.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct OAuth2 {
-    /// Id of the client.
-    pub client_id: String,
-    /// Its secret.
-    pub client_secret: Secret,
-    /// File that holds it.
-    pub client_secret_file: String,
-    /// Where tokens are fetched.
-    pub token_url: Url,
-    /// What they are asked for.
-    pub scopes: Vec<String>,
-    /// Further fields of the form.
-    pub endpoint_params: Labels,
-    /// Only `client_credentials`, which is meant when unset.
-    pub grant_type: Option<GrantType>,
-    /// Certificates and versions for the token's endpoint.
-    pub tls_config: TlsConfig,
-    /// Proxy on the way to it.
-    pub proxy_url: Option<Url>,
-    /// Hosts reached without the proxy, separated by commas.
-    pub no_proxy: String,
-    /// Proxy from the environment.
-    pub proxy_from_environment: bool,
-    /// Headers of the proxy's `CONNECT` request.
-    pub proxy_connect_header: Named<Vec<Secret>>,
+record! {
+    /// `oauth2`: client credentials.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct OAuth2 {
+        /// Id of the client.
+        pub client_id: String,
+        /// Its secret.
+        pub client_secret: Secret,
+        /// File that holds it.
+        pub client_secret_file: String,
+        /// Where tokens are fetched.
+        pub token_url: Url,
+        /// What they are asked for.
+        pub scopes: Vec<String>,
+        /// Further fields of the form.
+        pub endpoint_params: Labels,
+        /// Only `client_credentials`, which is meant when unset.
+        pub grant_type: Option<GrantType>,
+        /// Certificates and versions for the token's endpoint.
+        pub tls_config: TlsConfig,
+        /// Proxy on the way to it.
+        pub proxy_url: Option<Url>,
+        /// Hosts reached without the proxy, separated by commas.
+        pub no_proxy: String,
+        /// Proxy from the environment.
+        pub proxy_from_environment: bool,
+        /// Headers of the proxy's `CONNECT` request.
+        pub proxy_connect_header: Named<Vec<Secret>>,
+    }
 }
 
 impl OAuth2 {
@@ -136,48 +139,50 @@ words! {
     JwtBearer = "urn:ietf:params:oauth:grant-type:jwt-bearer",
 }
 
-/// `sigv4`: AWS signatures. What is empty comes from where AWS' own programs look.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct SigV4 {
-    /// Region of the receiver.
-    pub region: String,
-    /// Id of the key.
-    pub access_key: String,
-    /// The key.
-    pub secret_key: Secret,
-    /// File that holds it.
-    pub secret_key_file: String,
-    /// Profile of the shared files.
-    pub profile: String,
-    /// The service; `aps` when empty.
-    pub service_name: String,
+record! {
+    /// `sigv4`: AWS signatures. What is empty comes from where AWS' own programs look.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct SigV4 {
+        /// Region of the receiver.
+        pub region: String,
+        /// Id of the key.
+        pub access_key: String,
+        /// The key.
+        pub secret_key: Secret,
+        /// File that holds it.
+        pub secret_key_file: String,
+        /// Profile of the shared files.
+        pub profile: String,
+        /// The service; `aps` when empty.
+        pub service_name: String,
+    }
 }
 
-/// `tls_config`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct TlsConfig {
-    /// Trusted certificates, PEM.
-    pub ca: String,
-    /// File with trusted certificates, PEM.
-    pub ca_file: String,
-    /// Own certificate chain, PEM.
-    pub cert: String,
-    /// File with it.
-    pub cert_file: String,
-    /// Own key, PEM.
-    pub key: Secret,
-    /// File with it.
-    pub key_file: String,
-    /// Name to verify and to send instead of the host's.
-    pub server_name: String,
-    /// Accept any certificate.
-    pub insecure_skip_verify: bool,
-    /// Lowest version; unset: TLS 1.2.
-    pub min_version: Option<TlsVersion>,
-    /// Highest version; unset: TLS 1.3.
-    pub max_version: Option<TlsVersion>,
+record! {
+    /// `tls_config`.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct TlsConfig {
+        /// Trusted certificates, PEM.
+        pub ca: String,
+        /// File with trusted certificates, PEM.
+        pub ca_file: String,
+        /// Own certificate chain, PEM.
+        pub cert: String,
+        /// File with it.
+        pub cert_file: String,
+        /// Own key, PEM.
+        pub key: Secret,
+        /// File with it.
+        pub key_file: String,
+        /// Name to verify and to send instead of the host's.
+        pub server_name: String,
+        /// Accept any certificate.
+        pub insecure_skip_verify: bool,
+        /// Lowest version; unset: TLS 1.2.
+        pub min_version: Option<TlsVersion>,
+        /// Highest version; unset: TLS 1.3.
+        pub max_version: Option<TlsVersion>,
+    }
 }
 
 words! {
@@ -193,14 +198,15 @@ words! {
     Tls13 = "TLS13",
 }
 
-/// Values of one additional header, sent in this order.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct HttpHeader {
-    /// Plain values.
-    pub values: Vec<String>,
-    /// Values that are never shown.
-    pub secrets: Vec<Secret>,
-    /// Files that hold a value each.
-    pub files: Vec<String>,
+record! {
+    /// Values of one additional header, sent in this order.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct HttpHeader {
+        /// Plain values.
+        pub values: Vec<String>,
+        /// Values that are never shown.
+        pub secrets: Vec<Secret>,
+        /// Files that hold a value each.
+        pub files: Vec<String>,
+    }
 }

@@ -1,12 +1,12 @@
 //! From a path to a checked configuration.
 
 use super::error::{ConfigError, Position, Warning};
+use super::read::{Read, record};
 use super::yaml::{self, MAX_CONFIG_BYTES};
 use super::{Config, Loaded, Origin, ScrapeConfig, check, glob, resolve};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use serde::Deserialize;
 use std::fs::File;
 use std::io::Read as _;
 use zeroize::Zeroizing;
@@ -32,11 +32,12 @@ impl Fault {
     }
 }
 
-/// What one file of `scrape_config_files` holds.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Jobs {
-    scrape_configs: Vec<ScrapeConfig>,
+record! {
+    /// What one file of `scrape_config_files` holds.
+    #[derive(Default)]
+    struct Jobs {
+        scrape_configs: Vec<ScrapeConfig>,
+    }
 }
 
 /// The text of a file, wiped when dropped because it may hold secrets.
@@ -76,11 +77,11 @@ fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
 }
 
 /// Reads one file and puts its name to what is said about it.
-pub(super) fn read<T: for<'de> Deserialize<'de>>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
+pub(super) fn read<T: Read>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
     parse(&read_text(path)?, path, warnings)
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(text: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
+fn parse<T: Read>(text: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
     let (value, mut found) = yaml::from_str(text).map_err(|e| e.file(path))?;
     for warning in &mut found {
         warning.file = path.to_string();

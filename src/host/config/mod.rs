@@ -19,7 +19,6 @@
 
 mod check;
 mod connect;
-mod de;
 mod dump;
 mod error;
 mod glob;
@@ -29,6 +28,7 @@ mod keys;
 mod load;
 mod own;
 mod plan;
+mod read;
 mod remote;
 mod resolve;
 mod scrape;
@@ -56,24 +56,25 @@ pub use yaml::{MAX_CONFIG_BYTES, MAX_DEPTH, MAX_KEYS};
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::Deserialize;
+use read::record;
 
-/// The whole configuration; field names are the keys of the file.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Config {
-    /// What every job inherits.
-    pub global: Global,
-    /// Files with further jobs; merged into `scrape_configs` by the loader.
-    pub scrape_config_files: Vec<String>,
-    /// Jobs.
-    pub scrape_configs: Vec<ScrapeConfig>,
-    /// Receivers.
-    pub remote_write: Vec<RemoteWrite>,
-    /// What the agent keeps of samples that are late.
-    pub storage: Storage,
-    /// What Prometheus has no word for.
-    pub tidegate: Tidegate,
+record! {
+    /// The whole configuration; field names are the keys of the file.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct Config {
+        /// What every job inherits.
+        pub global: Global,
+        /// Files with further jobs; merged into `scrape_configs` by the loader.
+        pub scrape_config_files: Vec<String>,
+        /// Jobs.
+        pub scrape_configs: Vec<ScrapeConfig>,
+        /// Receivers.
+        pub remote_write: Vec<RemoteWrite>,
+        /// What the agent keeps of samples that are late.
+        pub storage: Storage,
+        /// What Prometheus has no word for.
+        pub tidegate: Tidegate,
+    }
 }
 
 /// A configuration that was read and checked.

@@ -2,28 +2,29 @@
 //!
 //! Every key has a default, so the whole section may be absent.
 
-use super::value::{Duration, FromText, Size, deserialize_from_text, words};
+use super::read::record;
+use super::value::{Duration, FromText, Size, read_from_text, words};
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
-use serde::Deserialize;
 
-/// The `tidegate` section.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Tidegate {
-    /// Status port, `host:port`; empty: none; port 0: any free one.
-    pub listen_address: String,
-    /// Start times travel with their samples: those of protobuf, and `_created` lines of OpenMetrics, which are no series then.
-    pub start_timestamps: bool,
-    /// Where samples wait.
-    pub ring: Ring,
-    /// How much memory may be used.
-    pub memory: Memory,
-    /// When samples are sent, for remotes that do not say it themselves.
-    pub uplink: Uplink,
-    /// When the system's clock is believed.
-    pub clock: Clock,
+record! {
+    /// The `tidegate` section.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Tidegate {
+        /// Status port, `host:port`; empty: none; port 0: any free one.
+        pub listen_address: String,
+        /// Start times travel with their samples: those of protobuf, and `_created` lines of OpenMetrics, which are no series then.
+        pub start_timestamps: bool,
+        /// Where samples wait.
+        pub ring: Ring,
+        /// How much memory may be used.
+        pub memory: Memory,
+        /// When samples are sent, for remotes that do not say it themselves.
+        pub uplink: Uplink,
+        /// When the system's clock is believed.
+        pub clock: Clock,
+    }
 }
 
 impl Default for Tidegate {
@@ -39,22 +40,23 @@ impl Default for Tidegate {
     }
 }
 
-/// `tidegate.ring`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Ring {
-    /// File, block device or `/dev/mtdN`; a missing file is created and zero-filled.
-    pub path: String,
-    /// Bytes on the medium, exact.
-    pub size: Size,
-    /// Bytes of a slot.
-    pub segment_size: Size,
-    /// Bytes written at once.
-    pub block_size: Size,
-    /// Age of the oldest unacknowledged sample at which it is written to the medium; 0: every scrape.
-    pub commit_interval: Duration,
-    /// What gives way when everything is unacknowledged.
-    pub when_full: WhenFull,
+record! {
+    /// `tidegate.ring`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Ring {
+        /// File, block device or `/dev/mtdN`; a missing file is created and zero-filled.
+        pub path: String,
+        /// Bytes on the medium, exact.
+        pub size: Size,
+        /// Bytes of a slot.
+        pub segment_size: Size,
+        /// Bytes written at once.
+        pub block_size: Size,
+        /// Age of the oldest unacknowledged sample at which it is written to the medium; 0: every scrape.
+        pub commit_interval: Duration,
+        /// What gives way when everything is unacknowledged.
+        pub when_full: WhenFull,
+    }
 }
 
 impl Default for Ring {
@@ -79,18 +81,19 @@ words! {
     Stop = "stop",
 }
 
-/// `tidegate.memory`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Memory {
-    /// Hard cap of the heap.
-    pub limit: MemoryLimit,
-    /// Series over all targets.
-    pub max_series: u32,
-    /// Scrapes in progress at the same time.
-    pub max_concurrent_scrapes: u32,
-    /// Bytes of what targets say about their metric families.
-    pub metadata: MetadataSize,
+record! {
+    /// `tidegate.memory`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Memory {
+        /// Hard cap of the heap.
+        pub limit: MemoryLimit,
+        /// Series over all targets.
+        pub max_series: u32,
+        /// Scrapes in progress at the same time.
+        pub max_concurrent_scrapes: u32,
+        /// Bytes of what targets say about their metric families.
+        pub metadata: MetadataSize,
+    }
 }
 
 impl Default for Memory {
@@ -163,22 +166,23 @@ impl fmt::Display for MemoryLimit {
     }
 }
 
-deserialize_from_text!(MemoryLimit, MetadataSize, Share);
+read_from_text!(MemoryLimit, MetadataSize, Share);
 
-/// `tidegate.uplink`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Uplink {
-    /// Longest time a sample waits for its batch to fill.
-    pub flush_interval: Duration,
-    /// Age at which samples are given up; 0: never.
-    pub max_sample_age: Duration,
-    /// Bytes per second that each remote is sent, headers and bodies; 0: no limit.
-    pub rate_limit: Size,
-    /// Age from which a backlog is sent at a pace that begins low; 0: every backlog goes at once.
-    pub slow_start: Duration,
-    /// Part of the link that fresh samples may take ahead of a backlog, at remotes that accept samples out of order; 0: none.
-    pub live_share: Share,
+record! {
+    /// `tidegate.uplink`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Uplink {
+        /// Longest time a sample waits for its batch to fill.
+        pub flush_interval: Duration,
+        /// Age at which samples are given up; 0: never.
+        pub max_sample_age: Duration,
+        /// Bytes per second that each remote is sent, headers and bodies; 0: no limit.
+        pub rate_limit: Size,
+        /// Age from which a backlog is sent at a pace that begins low; 0: every backlog goes at once.
+        pub slow_start: Duration,
+        /// Part of the link that fresh samples may take ahead of a backlog, at remotes that accept samples out of order; 0: none.
+        pub live_share: Share,
+    }
 }
 
 impl Default for Uplink {
@@ -225,16 +229,17 @@ impl fmt::Display for Share {
     }
 }
 
-/// `tidegate.clock`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Clock {
-    /// When wall time is believed.
-    pub trust: Trust,
-    /// What becomes of the samples of a boot that never knew the time.
-    pub unknown_boot: UnknownBoot,
-    /// How far our clock may be from a receiver's before sending stops; 0: any distance.
-    pub max_skew: Duration,
+record! {
+    /// `tidegate.clock`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct Clock {
+        /// When wall time is believed.
+        pub trust: Trust,
+        /// What becomes of the samples of a boot that never knew the time.
+        pub unknown_boot: UnknownBoot,
+        /// How far our clock may be from a receiver's before sending stops; 0: any distance.
+        pub max_skew: Duration,
+    }
 }
 
 impl Default for Clock {

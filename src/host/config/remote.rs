@@ -4,6 +4,7 @@
 
 use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, OAuth2, SigV4, TlsConfig};
 use super::plan::DEFAULT_SAMPLES_PER_SEND;
+use super::read::record;
 use super::scrape::RelabelConfig;
 use super::url::Url;
 use super::value::{Duration, FromText, Labels, Named, Secret, words};
@@ -11,63 +12,63 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use serde::Deserialize;
 
-/// One entry of `remote_write`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct RemoteWrite {
-    /// Where requests go.
-    pub url: Url,
-    /// Message of the first request; the sender may fall back to the other one (RW-30).
-    pub protobuf_message: Option<ProtobufMessage>,
-    /// Deadline of one attempt.
-    pub remote_timeout: Duration,
-    /// Additional request headers.
-    pub headers: Labels,
-    /// Rules over each series, after external labels were added.
-    pub write_relabel_configs: Vec<RelabelConfig>,
-    /// Unique; `Some`-like once loaded: the first 6 hexadecimal digits of an MD5 unless set.
-    pub name: String,
-    /// Exemplars are sent.
-    pub send_exemplars: bool,
-    /// Native histograms are sent.
-    pub send_native_histograms: bool,
-    /// Batching and back-off.
-    pub queue_config: QueueConfig,
-    /// Types, units and help texts.
-    pub metadata_config: MetadataConfig,
-    /// tidegate's own: this remote does not hold samples in the ring until it has taken them.
-    pub best_effort: bool,
-    /// tidegate's own: the receiver takes samples that are older than what it has of a series, as far back as the ring reaches.
-    pub accepts_out_of_order: bool,
+record! {
+    /// One entry of `remote_write`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct RemoteWrite {
+        /// Where requests go.
+        pub url: Url,
+        /// Message of the first request; the sender may fall back to the other one (RW-30).
+        pub protobuf_message: Option<ProtobufMessage>,
+        /// Deadline of one attempt.
+        pub remote_timeout: Duration,
+        /// Additional request headers.
+        pub headers: Labels,
+        /// Rules over each series, after external labels were added.
+        pub write_relabel_configs: Vec<RelabelConfig>,
+        /// Unique; `Some`-like once loaded: the first 6 hexadecimal digits of an MD5 unless set.
+        pub name: String,
+        /// Exemplars are sent.
+        pub send_exemplars: bool,
+        /// Native histograms are sent.
+        pub send_native_histograms: bool,
+        /// Batching and back-off.
+        pub queue_config: QueueConfig,
+        /// Types, units and help texts.
+        pub metadata_config: MetadataConfig,
+        /// tidegate's own: this remote does not hold samples in the ring until it has taken them.
+        pub best_effort: bool,
+        /// tidegate's own: the receiver takes samples that are older than what it has of a series, as far back as the ring reaches.
+        pub accepts_out_of_order: bool,
 
-    /// User and password.
-    pub basic_auth: Option<BasicAuth>,
-    /// `Authorization` header.
-    pub authorization: Option<Authorization>,
-    /// OAuth 2.0 client credentials.
-    pub oauth2: Option<OAuth2>,
-    /// AWS signatures.
-    pub sigv4: Option<SigV4>,
-    /// Deprecated spelling of `authorization`; empty once loaded.
-    pub bearer_token: Secret,
-    /// Deprecated spelling of `authorization`; empty once loaded.
-    pub bearer_token_file: String,
-    /// Certificates and versions.
-    pub tls_config: TlsConfig,
-    /// 3xx answers are followed.
-    pub follow_redirects: bool,
-    /// Proxy for all requests.
-    pub proxy_url: Option<Url>,
-    /// Hosts reached without the proxy, separated by commas.
-    pub no_proxy: String,
-    /// Proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
-    pub proxy_from_environment: bool,
-    /// Headers of the proxy's `CONNECT` request.
-    pub proxy_connect_header: Named<Vec<Secret>>,
-    /// Additional request headers.
-    pub http_headers: Named<HttpHeader>,
+        /// User and password.
+        pub basic_auth: Option<BasicAuth>,
+        /// `Authorization` header.
+        pub authorization: Option<Authorization>,
+        /// OAuth 2.0 client credentials.
+        pub oauth2: Option<OAuth2>,
+        /// AWS signatures.
+        pub sigv4: Option<SigV4>,
+        /// Deprecated spelling of `authorization`; empty once loaded.
+        pub bearer_token: Secret,
+        /// Deprecated spelling of `authorization`; empty once loaded.
+        pub bearer_token_file: String,
+        /// Certificates and versions.
+        pub tls_config: TlsConfig,
+        /// 3xx answers are followed.
+        pub follow_redirects: bool,
+        /// Proxy for all requests.
+        pub proxy_url: Option<Url>,
+        /// Hosts reached without the proxy, separated by commas.
+        pub no_proxy: String,
+        /// Proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+        pub proxy_from_environment: bool,
+        /// Headers of the proxy's `CONNECT` request.
+        pub proxy_connect_header: Named<Vec<Secret>>,
+        /// Additional request headers.
+        pub http_headers: Named<HttpHeader>,
+    }
 }
 
 impl Default for RemoteWrite {
@@ -131,22 +132,23 @@ words! {
     V2 = "io.prometheus.write.v2.Request",
 }
 
-/// `queue_config`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct QueueConfig {
-    /// Samples of one request; sizes the batch buffers.
-    pub max_samples_per_send: u32,
-    /// Longest time a sample waits for its batch to fill; unset: `tidegate.uplink.flush_interval`.
-    pub batch_send_deadline: Duration,
-    /// First pause after a failure.
-    pub min_backoff: Duration,
-    /// Longest pause.
-    pub max_backoff: Duration,
-    /// Status 429 is retried. On by default, unlike Prometheus: dropping is worse on a box that was offline.
-    pub retry_on_http_429: bool,
-    /// Age at which samples are given up; unset: `tidegate.uplink.max_sample_age`; zero: never.
-    pub sample_age_limit: Duration,
+record! {
+    /// `queue_config`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct QueueConfig {
+        /// Samples of one request; sizes the batch buffers.
+        pub max_samples_per_send: u32,
+        /// Longest time a sample waits for its batch to fill; unset: `tidegate.uplink.flush_interval`.
+        pub batch_send_deadline: Duration,
+        /// First pause after a failure.
+        pub min_backoff: Duration,
+        /// Longest pause.
+        pub max_backoff: Duration,
+        /// Status 429 is retried. On by default, unlike Prometheus: dropping is worse on a box that was offline.
+        pub retry_on_http_429: bool,
+        /// Age at which samples are given up; unset: `tidegate.uplink.max_sample_age`; zero: never.
+        pub sample_age_limit: Duration,
+    }
 }
 
 impl Default for QueueConfig {
@@ -162,16 +164,17 @@ impl Default for QueueConfig {
     }
 }
 
-/// `metadata_config`: separate metadata requests of remote write 1.0.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct MetadataConfig {
-    /// Metadata is sent.
-    pub send: bool,
-    /// How often.
-    pub send_interval: Duration,
-    /// Families of one request.
-    pub max_samples_per_send: u32,
+record! {
+    /// `metadata_config`: separate metadata requests of remote write 1.0.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct MetadataConfig {
+        /// Metadata is sent.
+        pub send: bool,
+        /// How often.
+        pub send_interval: Duration,
+        /// Families of one request.
+        pub max_samples_per_send: u32,
+    }
 }
 
 impl Default for MetadataConfig {

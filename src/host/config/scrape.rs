@@ -7,113 +7,113 @@
 
 use super::http::{Authorization, BasicAuth, HttpClient, HttpHeader, OAuth2, TlsConfig};
 use super::keys::List;
+use super::read::{Read, record};
 use super::url::{Scheme, Url};
-use super::value::{Duration, FromText, Labels, Named, Secret, Size, deserialize_from_text, distinct_list};
+use super::value::{Duration, FromText, Labels, Named, Secret, Size, read_from_text, read_text};
+use super::yaml::{self, Yaml};
 use crate::exposition::{SCHEMA_MAX, SCHEMA_MIN};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::Deserialize;
 
-/// One entry of `scrape_configs`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct ScrapeConfig {
-    /// Unique name; becomes the label `job`.
-    pub job_name: String,
-    /// Time between two scrapes of a target.
-    pub scrape_interval: Duration,
-    /// One deadline for connecting, headers and body.
-    pub scrape_timeout: Duration,
-    /// What the `Accept` header offers, in order; empty: the default list.
-    #[serde(deserialize_with = "distinct_list")]
-    pub scrape_protocols: Vec<ScrapeProtocol>,
-    /// Parser for a body whose `Content-Type` is missing or unknown.
-    #[serde(deserialize_with = "protocol_or_empty")]
-    pub fallback_scrape_protocol: Option<ScrapeProtocol>,
-    /// Path of the URL.
-    pub metrics_path: String,
-    /// http or https.
-    pub scheme: Scheme,
-    /// Query parameters.
-    pub params: Named<Vec<String>>,
-    /// Exposed labels win over target labels.
-    pub honor_labels: bool,
-    /// Exposed timestamps are used.
-    pub honor_timestamps: bool,
-    /// Series with exposed timestamps get staleness markers too.
-    pub track_timestamps_staleness: bool,
-    /// gzip is offered.
-    pub enable_compression: bool,
-    /// Uncompressed bytes of a body at which the scrape fails; 0: no limit.
-    pub body_size_limit: Size,
-    /// Samples after relabelling above which the scrape fails; 0: no limit.
-    pub sample_limit: u32,
-    /// Targets of the job above which all of them fail; 0: no limit.
-    pub target_limit: u32,
-    /// Labels of a series above which the scrape fails; 0: no limit.
-    pub label_limit: u32,
-    /// Bytes of a label name above which the scrape fails; 0: no limit.
-    pub label_name_length_limit: u32,
-    /// Bytes of a label value above which the scrape fails; 0: no limit.
-    pub label_value_length_limit: u32,
-    /// Dropped targets listed by the API; 0: all.
-    pub keep_dropped_targets: u32,
-    /// File for one JSON line per failed scrape; empty: none.
-    pub scrape_failure_log_file: String,
-    /// Scrapes report their timeout, sample limit and body size as well; `Some` once loaded.
-    pub extra_scrape_metrics: Option<bool>,
-    /// Native histograms are scraped; `Some` once loaded.
-    pub scrape_native_histograms: Option<bool>,
-    /// The classic series of a native histogram are scraped, too; `Some` once loaded.
-    pub always_scrape_classic_histograms: Option<bool>,
-    /// Classic histograms become native ones with custom buckets; `Some` once loaded.
-    pub convert_classic_histograms_to_nhcb: Option<bool>,
-    /// Buckets of a native histogram above which its resolution is reduced or, at the lowest, the scrape fails; 0: no limit.
-    pub native_histogram_bucket_limit: u32,
-    /// Factor from one bucket of a native histogram to the next that is kept to by reducing its resolution; 0: any.
-    pub native_histogram_min_bucket_factor: Factor,
-    /// Which names are legal; `Some` once loaded.
-    pub metric_name_validation_scheme: Option<ValidationScheme>,
-    /// How targets are asked to escape names; `Some` once loaded.
-    pub metric_name_escaping_scheme: Option<EscapingScheme>,
-    /// Targets written in the file.
-    pub static_configs: Vec<StaticConfig>,
-    /// Targets read from other files.
-    pub file_sd_configs: Vec<FileSdConfig>,
-    /// Rules over target labels.
-    pub relabel_configs: Vec<RelabelConfig>,
-    /// Rules over the labels of each sample.
-    pub metric_relabel_configs: Vec<RelabelConfig>,
+record! {
+    /// One entry of `scrape_configs`.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct ScrapeConfig {
+        /// Unique name; becomes the label `job`.
+        pub job_name: String,
+        /// Time between two scrapes of a target.
+        pub scrape_interval: Duration,
+        /// One deadline for connecting, headers and body.
+        pub scrape_timeout: Duration,
+        /// What the `Accept` header offers, in order; empty: the default list.
+        pub scrape_protocols: Vec<ScrapeProtocol>,
+        /// Parser for a body whose `Content-Type` is missing or unknown.
+        pub fallback_scrape_protocol: Option<ScrapeProtocol>,
+        /// Path of the URL.
+        pub metrics_path: String,
+        /// http or https.
+        pub scheme: Scheme,
+        /// Query parameters.
+        pub params: Named<Vec<String>>,
+        /// Exposed labels win over target labels.
+        pub honor_labels: bool,
+        /// Exposed timestamps are used.
+        pub honor_timestamps: bool,
+        /// Series with exposed timestamps get staleness markers too.
+        pub track_timestamps_staleness: bool,
+        /// gzip is offered.
+        pub enable_compression: bool,
+        /// Uncompressed bytes of a body at which the scrape fails; 0: no limit.
+        pub body_size_limit: Size,
+        /// Samples after relabelling above which the scrape fails; 0: no limit.
+        pub sample_limit: u32,
+        /// Targets of the job above which all of them fail; 0: no limit.
+        pub target_limit: u32,
+        /// Labels of a series above which the scrape fails; 0: no limit.
+        pub label_limit: u32,
+        /// Bytes of a label name above which the scrape fails; 0: no limit.
+        pub label_name_length_limit: u32,
+        /// Bytes of a label value above which the scrape fails; 0: no limit.
+        pub label_value_length_limit: u32,
+        /// Dropped targets listed by the API; 0: all.
+        pub keep_dropped_targets: u32,
+        /// File for one JSON line per failed scrape; empty: none.
+        pub scrape_failure_log_file: String,
+        /// Scrapes report their timeout, sample limit and body size as well; `Some` once loaded.
+        pub extra_scrape_metrics: Option<bool>,
+        /// Native histograms are scraped; `Some` once loaded.
+        pub scrape_native_histograms: Option<bool>,
+        /// The classic series of a native histogram are scraped, too; `Some` once loaded.
+        pub always_scrape_classic_histograms: Option<bool>,
+        /// Classic histograms become native ones with custom buckets; `Some` once loaded.
+        pub convert_classic_histograms_to_nhcb: Option<bool>,
+        /// Buckets of a native histogram above which its resolution is reduced or, at the lowest, the scrape fails; 0: no limit.
+        pub native_histogram_bucket_limit: u32,
+        /// Factor from one bucket of a native histogram to the next that is kept to by reducing its resolution; 0: any.
+        pub native_histogram_min_bucket_factor: Factor,
+        /// Which names are legal; `Some` once loaded.
+        pub metric_name_validation_scheme: Option<ValidationScheme>,
+        /// How targets are asked to escape names; `Some` once loaded.
+        pub metric_name_escaping_scheme: Option<EscapingScheme>,
+        /// Targets written in the file.
+        pub static_configs: Vec<StaticConfig>,
+        /// Targets read from other files.
+        pub file_sd_configs: Vec<FileSdConfig>,
+        /// Rules over target labels.
+        pub relabel_configs: Vec<RelabelConfig>,
+        /// Rules over the labels of each sample.
+        pub metric_relabel_configs: Vec<RelabelConfig>,
 
-    /// User and password.
-    pub basic_auth: Option<BasicAuth>,
-    /// `Authorization` header.
-    pub authorization: Option<Authorization>,
-    /// OAuth 2.0 client credentials.
-    pub oauth2: Option<OAuth2>,
-    /// Deprecated spelling of `authorization`; empty once loaded.
-    pub bearer_token: Secret,
-    /// Deprecated spelling of `authorization`; empty once loaded.
-    pub bearer_token_file: String,
-    /// Certificates and versions.
-    pub tls_config: TlsConfig,
-    /// 3xx answers are followed.
-    pub follow_redirects: bool,
-    /// Proxy for all requests.
-    pub proxy_url: Option<Url>,
-    /// Hosts reached without the proxy, separated by commas.
-    pub no_proxy: String,
-    /// Proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
-    pub proxy_from_environment: bool,
-    /// Headers of the proxy's `CONNECT` request.
-    pub proxy_connect_header: Named<Vec<Secret>>,
-    /// Additional request headers.
-    pub http_headers: Named<HttpHeader>,
-
-    /// Which file the job stands in and where: for messages.
-    #[serde(skip)]
-    pub origin: Origin,
+        /// User and password.
+        pub basic_auth: Option<BasicAuth>,
+        /// `Authorization` header.
+        pub authorization: Option<Authorization>,
+        /// OAuth 2.0 client credentials.
+        pub oauth2: Option<OAuth2>,
+        /// Deprecated spelling of `authorization`; empty once loaded.
+        pub bearer_token: Secret,
+        /// Deprecated spelling of `authorization`; empty once loaded.
+        pub bearer_token_file: String,
+        /// Certificates and versions.
+        pub tls_config: TlsConfig,
+        /// 3xx answers are followed.
+        pub follow_redirects: bool,
+        /// Proxy for all requests.
+        pub proxy_url: Option<Url>,
+        /// Hosts reached without the proxy, separated by commas.
+        pub no_proxy: String,
+        /// Proxy from `HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`.
+        pub proxy_from_environment: bool,
+        /// Headers of the proxy's `CONNECT` request.
+        pub proxy_connect_header: Named<Vec<Secret>>,
+        /// Additional request headers.
+        pub http_headers: Named<HttpHeader>,
+    }
+    not read {
+        /// Which file the job stands in and where: for messages.
+        pub origin: Origin,
+    }
 }
 
 impl Default for ScrapeConfig {
@@ -229,24 +229,26 @@ pub struct Origin {
     pub index: usize,
 }
 
-/// Targets that share labels.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct StaticConfig {
-    /// Each `host:port`.
-    pub targets: Vec<String>,
-    /// Labels of all of them.
-    pub labels: Labels,
+record! {
+    /// Targets that share labels.
+    #[derive(Clone, Debug, Default, PartialEq)]
+    pub struct StaticConfig {
+        /// Each `host:port`.
+        pub targets: Vec<String>,
+        /// Labels of all of them.
+        pub labels: Labels,
+    }
 }
 
-/// Target groups in files of their own, read again when they change.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct FileSdConfig {
-    /// Paths ending in .json, .yml or .yaml; the last part may hold one `*`.
-    pub files: Vec<String>,
-    /// Longest time after which they are read again, changed or not.
-    pub refresh_interval: Duration,
+record! {
+    /// Target groups in files of their own, read again when they change.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct FileSdConfig {
+        /// Paths ending in .json, .yml or .yaml; the last part may hold one `*`.
+        pub files: Vec<String>,
+        /// Longest time after which they are read again, changed or not.
+        pub refresh_interval: Duration,
+    }
 }
 
 impl Default for FileSdConfig {
@@ -258,24 +260,25 @@ impl Default for FileSdConfig {
     }
 }
 
-/// One relabelling rule, as text; compiled by the caller of the loader.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct RelabelConfig {
-    /// Labels whose values are joined.
-    pub source_labels: Vec<String>,
-    /// What joins them.
-    pub separator: String,
-    /// Label that is set.
-    pub target_label: String,
-    /// RE2 syntax, matched against the whole text.
-    pub regex: String,
-    /// For `hashmod`.
-    pub modulus: u64,
-    /// Template of the new value or name.
-    pub replacement: String,
-    /// What the rule does.
-    pub action: Action,
+record! {
+    /// One relabelling rule, as text; compiled by the caller of the loader.
+    #[derive(Clone, Debug, PartialEq)]
+    pub struct RelabelConfig {
+        /// Labels whose values are joined.
+        pub source_labels: Vec<String>,
+        /// What joins them.
+        pub separator: String,
+        /// Label that is set.
+        pub target_label: String,
+        /// RE2 syntax, matched against the whole text.
+        pub regex: String,
+        /// For `hashmod`.
+        pub modulus: u64,
+        /// Template of the new value or name.
+        pub replacement: String,
+        /// What the rule does.
+        pub action: Action,
+    }
 }
 
 /// `regex` unless set.
@@ -341,18 +344,40 @@ impl FromText for EscapingScheme {
     }
 }
 
-deserialize_from_text!(Factor, ScrapeProtocol, EscapingScheme, ValidationScheme, Action);
+read_from_text!(Factor, EscapingScheme, ValidationScheme, Action);
 
-/// `fallback_scrape_protocol: ""` means none.
-fn protocol_or_empty<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<ScrapeProtocol>, D::Error> {
-    struct OrEmpty(Option<ScrapeProtocol>);
-    impl FromText for OrEmpty {
-        fn from_text(text: &str) -> Result<Self, String> {
-            if text.is_empty() {
-                return Ok(Self(None));
-            }
-            ScrapeProtocol::from_text(text).map(|p| Self(Some(p)))
+impl Read for ScrapeProtocol {
+    fn read(yaml: &mut Yaml<'_>) -> yaml::Result<Self> {
+        read_text(yaml)
+    }
+
+    /// Empty text is none, too: `fallback_scrape_protocol: ""`.
+    fn read_option(yaml: &mut Yaml<'_>) -> yaml::Result<Option<Self>> {
+        match yaml.text()? {
+            text if text.is_empty() => Ok(None),
+            text => Self::from_text(&text).map(Some).map_err(yaml::Error::new),
         }
     }
-    super::value::text::<OrEmpty, D>(d).map(|v| v.0)
+
+    /// Where the list is written at all, it must not be empty and must not repeat itself.
+    fn read_list(yaml: &mut Yaml<'_>) -> yaml::Result<Vec<Self>> {
+        let mut all: Vec<Self> = Vec::new();
+        yaml.list(&mut |yaml| {
+            all.push(Self::read(yaml)?);
+            Ok(())
+        })?;
+        // What is wrong with the list is said of the list.
+        let twice = |(at, next): (usize, &Self)| all.iter().take(at).any(|one| one == next);
+        if let Some((_, next)) = all.iter().enumerate().find(|&entry| twice(entry)) {
+            return Err(yaml::Error::new(format!(
+                "found {next:?} twice, expected each at most once"
+            )));
+        }
+        if all.is_empty() {
+            return Err(yaml::Error::new(
+                "found an empty list, expected at least one entry".into(),
+            ));
+        }
+        Ok(all)
+    }
 }

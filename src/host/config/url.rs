@@ -9,7 +9,7 @@
 //!
 //! Sources: RFC 3986 §3; RFC 9110 §4.2.
 
-use super::value::{FromText, SECRET_MASK, Secret, deserialize_from_text};
+use super::value::{FromText, SECRET_MASK, Secret, read_from_text};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -262,7 +262,7 @@ impl fmt::Display for Url {
     }
 }
 
-deserialize_from_text!(Url, Scheme);
+read_from_text!(Url, Scheme);
 
 #[cfg(test)]
 mod tests {

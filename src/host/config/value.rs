@@ -1,17 +1,17 @@
 //! Scalars of the configuration: durations, sizes, secrets, labels, booleans with a third state.
 //!
 //! Each type reads itself from the text of one YAML scalar ([`FromText`]) and says in its error
-//! what was found and what is accepted; the deserializer adds file, line, column and key.
+//! what was found and what is accepted; the reader adds file, line, column and key.
 //!
 //! Sources: `model.Duration` and `units.Base2Bytes` of Prometheus as described in prometheus.md
 //! SCR-308 and SCR-651.
 
+use super::read::Read;
+use super::yaml::{self, Yaml};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::marker::PhantomData;
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 /// A type that is one scalar in the file.
@@ -23,31 +23,21 @@ pub trait FromText: Sized {
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// Reads a [`FromText`] through serde.
-pub(super) fn text<'de, T: FromText, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
-    struct V<T>(PhantomData<T>);
-    impl<T: FromText> Visitor<'_> for V<T> {
-        type Value = T;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a value")
-        }
-        fn visit_str<E: de::Error>(self, v: &str) -> Result<T, E> {
-            T::from_text(v).map_err(E::custom)
-        }
-    }
-    d.deserialize_str(V(PhantomData))
+/// Reads a [`FromText`].
+pub(super) fn read_text<T: FromText>(yaml: &mut Yaml<'_>) -> yaml::Result<T> {
+    T::from_text(&yaml.text()?).map_err(yaml::Error::new)
 }
 
-macro_rules! deserialize_from_text {
+macro_rules! read_from_text {
     ($($t:ty),* $(,)?) => {$(
-        impl<'de> serde::Deserialize<'de> for $t {
-            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                $crate::host::config::value::text(d)
+        impl $crate::host::config::read::Read for $t {
+            fn read(yaml: &mut $crate::host::config::yaml::Yaml<'_>) -> $crate::host::config::yaml::Result<Self> {
+                $crate::host::config::value::read_text(yaml)
             }
         }
     )*};
 }
-pub(super) use deserialize_from_text;
+pub(super) use read_from_text;
 
 /// Declares an enum read from a fixed set of words.
 macro_rules! words {
@@ -77,12 +67,12 @@ macro_rules! words {
             }
         }
 
-        $crate::host::config::value::deserialize_from_text!($name);
+        $crate::host::config::value::read_from_text!($name);
     };
 }
 pub(super) use words;
 
-deserialize_from_text!(Duration, Size);
+read_from_text!(Duration, Size);
 
 /// A length of time in milliseconds, written as Prometheus writes it: `1h30m`, `15s`, `500ms`, `0`.
 ///
@@ -319,22 +309,9 @@ impl fmt::Display for Secret {
     }
 }
 
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V;
-        impl Visitor<'_> for V {
-            type Value = Secret;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a secret")
-            }
-            fn visit_str<E: de::Error>(self, v: &str) -> Result<Secret, E> {
-                Ok(Secret::new(v.to_string()))
-            }
-            fn visit_string<E: de::Error>(self, v: String) -> Result<Secret, E> {
-                Ok(Secret::new(v))
-            }
-        }
-        d.deserialize_string(V)
+impl Read for Secret {
+    fn read(yaml: &mut Yaml<'_>) -> yaml::Result<Self> {
+        yaml.text().map(Self::new)
     }
 }
 
@@ -367,61 +344,22 @@ impl<T> core::ops::Deref for Named<T> {
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct V<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for V<T> {
-            type Value = Named<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
-                let mut all = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    all.push(entry);
-                }
-                all.sort_unstable_by(|a: &(String, T), b| a.0.cmp(&b.0));
-                Ok(Named(all))
-            }
-        }
-        d.deserialize_map(V(PhantomData))
+impl<T: Read> Read for Named<T> {
+    fn read(yaml: &mut Yaml<'_>) -> yaml::Result<Self> {
+        let mut all = Vec::new();
+        yaml.mapping(None, &mut |yaml, name| {
+            all.push((String::from(name), T::read(yaml)?));
+            Ok(())
+        })?;
+        all.sort_unstable_by(|a: &(String, T), b| a.0.cmp(&b.0));
+        Ok(Self(all))
     }
-}
-
-/// A list that, where it is written at all, must not be empty and must not repeat itself.
-pub(super) fn distinct_list<'de, T, D>(d: D) -> Result<Vec<T>, D::Error>
-where
-    T: Deserialize<'de> + PartialEq + fmt::Debug,
-    D: Deserializer<'de>,
-{
-    struct V<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de> + PartialEq + fmt::Debug> Visitor<'de> for V<T> {
-        type Value = Vec<T>;
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list")
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
-            let mut all: Vec<T> = Vec::new();
-            while let Some(next) = seq.next_element::<T>()? {
-                if all.contains(&next) {
-                    return Err(de::Error::custom(format!(
-                        "found {next:?} twice, expected each at most once"
-                    )));
-                }
-                all.push(next);
-            }
-            if all.is_empty() {
-                return Err(de::Error::custom("found an empty list, expected at least one entry"));
-            }
-            Ok(all)
-        }
-    }
-    d.deserialize_seq(V(PhantomData))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::string::ToString as _;
 
     #[test]
     fn durations_follow_prometheus_syntax() {

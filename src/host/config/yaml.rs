@@ -1,6 +1,6 @@
-//! A streaming serde deserializer for one YAML document.
+//! The events of one YAML document, with limits, places and paths.
 //!
-//! Reads saphyr-parser's events straight into the configuration structs; no tree is built. It knows
+//! saphyr-parser's events go straight into the configuration structs ([`super::read`]); no tree is built. It knows
 //! no key by itself: unknown keys are judged by [`super::keys`].
 //!
 //! - Every error carries line, column and the path of the key (`scrape_configs[0].scrape_timeout`).
@@ -15,13 +15,13 @@
 //! Sources: YAML 1.2.2; deps.md §7 (choice of parser, measured costs).
 
 use super::error::{ConfigError, Position, Warning};
+use super::read::Read;
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
 use core::fmt;
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
-use serde::de::{self, Deserialize};
 
 /// Bytes of one configuration file. A file with the 64 targets tidegate can hold, each with its own job and a dozen relabel rules,
 /// is under 64 KiB; the text and the structs made of it are in memory together while loading.
@@ -35,7 +35,7 @@ pub const MAX_KEYS: usize = 256;
 
 pub(super) type Result<T> = core::result::Result<T, Error>;
 
-/// What stopped the deserializer; becomes a [`ConfigError`] once the file is known.
+/// What stopped the reading; becomes a [`ConfigError`] once the file is known.
 #[derive(Debug)]
 pub(super) struct Error {
     message: String,
@@ -43,37 +43,21 @@ pub(super) struct Error {
     place: Option<(Position, String)>,
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl core::error::Error for Error {}
-
-impl de::Error for Error {
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        Self {
-            message: message.to_string(),
-            place: None,
-        }
-    }
-    fn invalid_type(unexp: de::Unexpected<'_>, exp: &dyn de::Expected) -> Self {
-        Self::custom(format_args!("found {unexp}, expected {exp}"))
-    }
-    fn invalid_value(unexp: de::Unexpected<'_>, exp: &dyn de::Expected) -> Self {
-        Self::invalid_type(unexp, exp)
+impl Error {
+    /// An error whose place is told later.
+    pub(super) const fn new(message: String) -> Self {
+        Self { message, place: None }
     }
 }
 
 /// One step from the top of the file to a value.
-pub(super) enum Step<'a> {
-    Key(Cow<'a, str>),
+pub(super) enum Step {
+    Key(String),
     Index(usize),
 }
 
 /// `scrape_configs[0].params.module[1]`.
-pub(super) fn render(path: &[Step<'_>]) -> String {
+pub(super) fn render(path: &[Step]) -> String {
     let mut out = String::new();
     for step in path {
         match step {
@@ -95,7 +79,7 @@ pub(super) struct Yaml<'a> {
     peeked: Option<(Event<'a>, Position)>,
     /// Start of the event looked at last.
     pub(super) at: Position,
-    pub(super) path: Vec<Step<'a>>,
+    pub(super) path: Vec<Step>,
     pub(super) depth: usize,
     pub(super) warnings: Vec<Warning>,
 }
@@ -104,16 +88,14 @@ pub(super) struct Yaml<'a> {
 ///
 /// # Errors
 /// What is wrong, with line, column and key; the file's name is the caller's to add.
-pub(super) fn from_str<T: for<'de> Deserialize<'de>>(
-    text: &str,
-) -> core::result::Result<(T, Vec<Warning>), ConfigError> {
+pub(super) fn from_str<T: Read>(text: &str) -> core::result::Result<(T, Vec<Warning>), ConfigError> {
     if text.len() > MAX_CONFIG_BYTES {
         return Err(ConfigError::new(format!(
             "the file is larger than {MAX_CONFIG_BYTES} bytes"
         )));
     }
     let mut yaml = Yaml::new(text);
-    let result = T::deserialize(&mut yaml).and_then(|value| yaml.end().map(|()| value));
+    let result = T::read(&mut yaml).and_then(|value| yaml.end().map(|()| value));
     match yaml.located(yaml.at, result) {
         Ok(value) => Ok((value, yaml.warnings)),
         Err(Error { message, place }) => {
@@ -137,12 +119,12 @@ pub(super) fn is_null(text: &str, style: ScalarStyle) -> bool {
 
 fn refuse_extras(anchor: usize, tag: Option<&Tag>) -> Result<()> {
     if anchor != 0 {
-        return Err(de::Error::custom(
-            "anchors (&name) are not supported: write the value out in each place",
+        return Err(Error::new(
+            "anchors (&name) are not supported: write the value out in each place".into(),
         ));
     }
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() => Err(de::Error::custom(format_args!(
+        Some(tag) if !tag.is_yaml_core_schema() => Err(Error::new(format!(
             "tag {tag} is not supported: write the value without it"
         ))),
         _ => Ok(()),
@@ -170,7 +152,7 @@ impl<'a> Yaml<'a> {
     }
 
     pub(super) fn error<T>(&self, at: Position, message: impl fmt::Display) -> Result<T> {
-        self.located(at, Err(de::Error::custom(message)))
+        self.located(at, Err(Error::new(message.to_string())))
     }
 
     fn read(&mut self) -> Result<(Event<'a>, Position)> {
@@ -186,8 +168,8 @@ impl<'a> Yaml<'a> {
             let at = Position::of(span.start.line(), span.start.col());
             let checked = match &event {
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
-                Event::Alias(_) => Err(de::Error::custom(
-                    "aliases (*name) are not supported: write the value out in each place",
+                Event::Alias(_) => Err(Error::new(
+                    "aliases (*name) are not supported: write the value out in each place".into(),
                 )),
                 Event::Scalar(_, _, anchor, tag)
                 | Event::MappingStart(anchor, tag)
