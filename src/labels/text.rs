@@ -108,10 +108,9 @@ impl<'a> Escaped<'a> {
     /// The unescaped text when nothing in it is escaped: the usual case, at no cost.
     #[must_use]
     pub fn plain(self) -> Option<&'a str> {
-        if self.0.as_bytes().contains(&b'\\') {
-            None
-        } else {
-            Some(self.0)
+        match find_any2(self.0.as_bytes(), 0, b'\\', b'\\') {
+            Some(_) => None,
+            None => Some(self.0),
         }
     }
 

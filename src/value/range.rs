@@ -10,6 +10,9 @@
 //! below 2^24: one byte leaves from the top of low
 //! ```
 //!
+//! Steps are forced inline: a profile for size would make a call of each, and there are a dozen of them per decision and a
+//! dozen decisions per sample.
+//!
 //! A coder lives for one frame, its slots until the next SYNC. At the end the encoder picks the value of the interval with
 //! the most trailing zero bytes and leaves those away; a decoder that reads past the end reads zeros.
 //!
@@ -47,6 +50,7 @@ impl Slot {
     pub(super) const RESET: Self = Self(1 << 9);
 
     /// Chance of `false` in 1/4096.
+    #[inline(always)]
     fn chance(self) -> u32 {
         let chance = if self.0 & MATURE == 0 {
             (self.0 & 0x3ff) << 2
@@ -57,6 +61,7 @@ impl Slot {
     }
 
     /// Learns one outcome. `slowest` is the final shift: the window is about 2^slowest decisions.
+    #[inline(always)]
     fn learn(&mut self, outcome: bool, slowest: u16) {
         if self.0 & MATURE != 0 {
             let chance = self.0 & 0x7fff;
@@ -75,6 +80,7 @@ impl Slot {
     }
 }
 
+#[inline(always)]
 const fn drift(chance: u16, certain: u16, outcome: bool, shift: u16) -> u16 {
     if outcome {
         chance - (chance >> shift)
@@ -149,6 +155,7 @@ impl<'a, S: Sink> Encoder<'a, S> {
         self.low = self.low << 8 & 0xffff_ffff;
     }
 
+    #[inline(always)]
     fn renormalise(&mut self) {
         while self.range < RENORMALISE {
             self.range <<= 8;
@@ -229,12 +236,14 @@ impl<'a> Decoder<'a> {
         decoder
     }
 
+    #[inline(always)]
     fn shift_in(&mut self) {
         let byte = self.bytes.get(self.taken).copied().unwrap_or(0);
         self.taken += 1;
         self.code = self.code << 8 | u32::from(byte);
     }
 
+    #[inline(always)]
     fn renormalise(&mut self) {
         while self.range < RENORMALISE {
             self.range <<= 8;
