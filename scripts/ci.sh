@@ -6,6 +6,8 @@
 #   fmt     rustfmt, nothing written
 #   clippy  every target with and without the host half, warnings are errors
 #   core    the no_std core for a bare-metal target (thumbv7em-none-eabihf)
+#   size    this machine's release build against its last row in size-report, where there is one of this toolchain, and so the
+#           boards in $CI_SIZE_BOARDS (scripts/build): growth of more than 2 % without a row that says why is an error
 #   test    cargo test, then its totals on one line
 # Writes: $CARGO_TARGET_DIR (default target/). May add the bare-metal target to the toolchain.
 set -euo pipefail
@@ -144,6 +146,33 @@ step_core() {
     host_no_std
 }
 
+step_size() {
+    local board status row
+    row=size-report/host-$(uname -m).csv
+    if [ -f "$row" ] && tail -n 1 "$row" | grep -qF ",$(rustc --version | cut -d ' ' -f 2),"; then
+        cargo build --locked --release --bin tidegate
+        python3 scripts/size host --compare
+    else
+        echo "**********************************************************************"
+        echo "** SKIPPED: size of this machine's release build: $row has"
+        echo "** no row of this toolchain. cargo build --release, then"
+        echo "** scripts/size host --save makes one."
+        echo "**********************************************************************"
+    fi
+    for board in ${CI_SIZE_BOARDS:-}; do
+        status=0
+        scripts/build "$board" || status=$?
+        # 3: all is well but the board's budget, which the table of the README tells.
+        [ "$status" -eq 0 ] || [ "$status" -eq 3 ] || return "$status"
+        python3 scripts/size "$board" --compare
+    done
+    [ -n "${CI_SIZE_BOARDS:-}" ] && return
+    echo "**********************************************************************"
+    echo "** SKIPPED: sizes of the static binaries of the boards: CI_SIZE_BOARDS"
+    echo "** names none. They need zig, rust-src and some minutes each."
+    echo "**********************************************************************"
+}
+
 # cargo test, its totals over all test binaries on one closing line, and a failure where nothing ran.
 step_test() {
     local log=$target_dir/ci-test.log status=0 passed failed ignored
@@ -160,11 +189,11 @@ step_test() {
     [ "$passed" -gt 0 ] || fail "no test ran"
 }
 
-[ $# -gt 0 ] || fail "name at least one step: tree fmt clippy core test"
+[ $# -gt 0 ] || fail "name at least one step: tree fmt clippy core size test"
 for step in "$@"; do
     case $step in
-        tree | fmt | clippy | core | test) ;;
-        *) fail "unknown step '$step', expected tree, fmt, clippy, core or test" ;;
+        tree | fmt | clippy | core | size | test) ;;
+        *) fail "unknown step '$step', expected tree, fmt, clippy, core, size or test" ;;
     esac
 done
 begun=$SECONDS
