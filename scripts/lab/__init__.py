@@ -1,4 +1,7 @@
-"""What scripts/interop and scripts/soak share: certificates, ports, processes, an uplink that can be cut.
+"""What the scripts with peers and loads share: certificates, ports, processes, an uplink that can be cut.
+
+`agents`, `record` and `faulty` are for comparisons with Prometheus' own agent, `exposed` and `wire` for checks bit for bit, `receivers` for real
+receivers; `qemu_image`, `qemu_box`, `qemu_uplink` and `write_log` are parts of scripts/qemu-test.
 
 Standard library only, loopback only. Everything started here is stopped at exit, by its own process id.
 """

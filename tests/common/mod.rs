@@ -3,6 +3,9 @@
 //! Everything here listens on port 0 of 127.0.0.1 and lives in its own temporary directory, so that any
 //! number of tests run side by side. The receiver decodes requests with its own small reader, on purpose
 //! independent of the product's encoder.
+//!
+//! Files that are not modules of this one are taken one at a time, by `#[path]`: `allocations` (what a thread asks of the allocator), `bodies`, `capture` and
+//! `capture_ring` (recorded scrapes), `memory` (a medium that is plain memory), `ring_config` and `sending` (a ring's and a sender's configuration).
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![expect(
     clippy::disallowed_methods,
