@@ -23,7 +23,7 @@ pub async fn run(shared: SharedRef) {
         let next = shared.agent.borrow().next_commit(now());
         match next {
             Some((at, what)) if at <= now() => {
-                let result = commit(&shared, later.as_ref(), what).await;
+                let result = commit(&shared, later.as_deref(), what).await;
                 was_degraded = report(&shared, result, was_degraded);
                 shared.committed.notify();
                 smol::future::yield_now().await;

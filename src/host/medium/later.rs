@@ -5,10 +5,13 @@
 //! still for 1.2 ms at most, instead of as long as the sync takes.
 //!
 //! Where the kernel has no AIO (`CONFIG_AIO`), or none for syncs (before 4.18), [`SyncLater::sync`] says so and the caller syncs in place.
-//! Dropping the future of a sync under way waits for it in the kernel: that happens at a stop or a reload only.
+//! A stop or a reload may drop the future of a sync that is under way. Its result is not lost, nor mistaken for that of a later one: an
+//! error is told once by the kernel, and the next sync in place would not hear of it. [`SyncLater::settle`] waits for it, and the
+//! next sync of either kind asks first.
 //!
 //! Sources: io_setup(2), io_submit(2), io_getevents(2), eventfd(2), linux/aio_abi.h.
 
+use core::cell::Cell;
 use core::ffi::{c_long, c_ulong};
 use core::ptr;
 use rustix::event::{EventfdFlags, eventfd};
@@ -53,6 +56,8 @@ pub struct SyncLater {
     context: c_ulong,
     done: OwnedFd,
     file: OwnedFd,
+    /// One was begun, and its result not taken yet.
+    under_way: Cell<bool>,
 }
 
 fn checked(result: c_long) -> io::Result<usize> {
@@ -70,12 +75,45 @@ impl SyncLater {
         let mut context: c_ulong = 0;
         // SAFETY: the kernel writes one context, which is zero as it must be.
         checked(unsafe { libc::syscall(libc::SYS_io_setup, 1_u32, &raw mut context) })?;
-        Ok(Self { context, done, file })
+        Ok(Self {
+            context,
+            done,
+            file,
+            under_way: Cell::new(false),
+        })
     }
 
     /// Syncs; `None`: the kernel does not do that for this file, and nothing has happened.
     pub async fn sync(&self) -> Option<io::Result<()>> {
+        if self.under_way.get()
+            && let Err(error) = self.result().await
+        {
+            return Some(Err(error));
+        }
         self.submit().ok()?;
+        self.under_way.set(true);
+        Some(self.result().await)
+    }
+
+    /// How the sync went whose future was dropped before it had ended, if there is one; waits for its end.
+    ///
+    /// # Errors
+    /// What the sync would have given.
+    pub fn settle(&self) -> io::Result<()> {
+        while self.under_way.get() {
+            match self.completed(1) {
+                Ok(Some(result)) => return result,
+                Ok(None) => {}
+                // A signal: at a stop it may be the second.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// The result of the one under way.
+    async fn result(&self) -> io::Result<()> {
         loop {
             if let Err(full) = ready(self.done.as_fd(), Interest::Read).await {
                 log::debug!("{full}");
@@ -84,10 +122,8 @@ impl SyncLater {
             let mut count = [0; 8];
             // What it holds does not matter, and when it holds nothing there is nothing to be had below.
             let _ = rustix::io::read(&self.done, &mut count);
-            match self.completed() {
-                Ok(None) => {}
-                Ok(Some(result)) => return Some(result),
-                Err(error) => return Some(Err(error)),
+            if let Some(result) = self.completed(0)? {
+                return result;
             }
         }
     }
@@ -112,20 +148,22 @@ impl SyncLater {
         }
     }
 
-    fn completed(&self) -> io::Result<Option<io::Result<()>>> {
+    /// Takes the result; waits for it if `least` is 1, else there may be none.
+    fn completed(&self, least: c_long) -> io::Result<Option<io::Result<()>>> {
         let mut event = Completed::default();
         let none: *mut libc::timespec = ptr::null_mut();
-        // SAFETY: room for the one event asked for; with a least number of 0 the call does not wait.
+        // SAFETY: room for the one event asked for.
         let got = checked(unsafe {
             libc::syscall(
                 libc::SYS_io_getevents,
                 self.context,
-                0 as c_long,
+                least,
                 1 as c_long,
                 &raw mut event,
                 none,
             )
         })?;
+        self.under_way.set(self.under_way.get() && got == 0);
         Ok((got > 0).then(|| match i32::try_from(event.result) {
             Ok(code) if code < 0 => Err(io::Error::from_raw_os_error(-code)),
             _ => Ok(()),
@@ -171,6 +209,36 @@ mod tests {
                 assert!(matches!(both.0, None | Some(Ok(()))), "{:?}", both.0);
             }
         });
+        std::fs::remove_file(&path).expect("there");
+    }
+
+    #[test]
+    fn the_result_of_a_sync_that_was_dropped_is_asked_for_by_the_next() {
+        let path = std::env::temp_dir().join(alloc::format!("tidegate-dropped-{}", std::process::id()));
+        let mut file = std::fs::File::create(&path).expect("temporary file");
+        let Ok(later) = SyncLater::new(file.as_fd()) else {
+            return;
+        };
+        let begin = |file: &mut std::fs::File| {
+            file.write_all(&[7; 100_000]).expect("room");
+            // Begun, and dropped at once.
+            let begun = smol::future::poll_once(later.sync());
+            run(&LocalExecutor::new(), begun)
+        };
+        if begin(&mut file).is_some() {
+            // It has ended already, or cannot be begun here.
+            std::fs::remove_file(&path).expect("there");
+            return;
+        }
+        assert!(later.under_way.get());
+        assert!(later.settle().is_ok(), "waited for");
+        assert!(!later.under_way.get());
+        assert!(later.settle().is_ok(), "nothing to wait for");
+        if begin(&mut file).is_none() {
+            let next = run(&LocalExecutor::new(), later.sync());
+            assert!(matches!(next, Some(Ok(()))), "{next:?}");
+        }
+        assert!(!later.under_way.get(), "both results are taken");
         std::fs::remove_file(&path).expect("there");
     }
 

@@ -24,7 +24,9 @@ use crate::wal::storage::{Storage, SuperblockCopy};
 use crate::wal::{self, FormatError};
 use alloc::borrow::ToOwned as _;
 use alloc::format;
+use alloc::rc::Rc;
 use block::BlockDevice;
+use core::cell::OnceCell;
 use core::fmt;
 use error::io_error;
 use file::RingFile;
@@ -185,12 +187,18 @@ pub struct Medium {
     first_offset: u64,
     /// Offset of the last superblock.
     last_offset: u64,
+    /// Made when it is first asked for; `None`: the kernel has none.
+    later: OnceCell<Option<Rc<SyncLater>>>,
 }
 
 impl Medium {
     /// Syncs in the background, where that makes sense and the kernel can do it.
     #[must_use]
-    pub fn sync_later(&self) -> Option<SyncLater> {
+    pub fn sync_later(&self) -> Option<Rc<SyncLater>> {
+        self.later.get_or_init(|| self.make_later().map(Rc::new)).clone()
+    }
+
+    fn make_later(&self) -> Option<SyncLater> {
         let file = match &self.device {
             Device::File(file) => file.as_fd(),
             Device::Block(device) => device.as_fd(),
@@ -301,6 +309,7 @@ impl Medium {
             geometry,
             first_offset: kind.first_offset(),
             last_offset: shape.ring_bytes.saturating_sub(SUPERBLOCK_SPACE),
+            later: OnceCell::new(),
         }
     }
 
@@ -405,6 +414,10 @@ impl Storage for Medium {
     }
 
     fn sync(&mut self) -> Result<(), MediumError> {
+        // One that nobody waits for any more: what it has to say of an error is said only there.
+        if let Some(Some(later)) = self.later.get() {
+            later.settle()?;
+        }
         Ok(self.device.sync()?)
     }
 }
@@ -498,6 +511,7 @@ pub fn open_image(path: &Path) -> Result<Medium, OpenError> {
             first_offset: found.first_offset,
             last_offset,
             device: Device::File(file),
+            later: OnceCell::new(),
         });
     }
     let geometry = erase_header(&file).ok_or_else(|| OpenError::NotARing { path: path.to_owned() })?;
@@ -506,6 +520,7 @@ pub fn open_image(path: &Path) -> Result<Medium, OpenError> {
         geometry,
         first_offset: 0,
         last_offset: end,
+        later: OnceCell::new(),
     })
 }
 
