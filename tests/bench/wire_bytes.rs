@@ -1,204 +1,185 @@
-//! Bytes on the wire and nanoseconds per sample of recorded scrapes, batch by batch size.
+//! Bytes on the wire, nanoseconds and instructions per sample of recorded scrapes, all the way from exposition to compressed body.
 //!
-//! `cargo bench --bench wire_bytes -- FILE.cap.gz...` (without files: the small captures of the tests). One line per file,
-//! message, layout and batch size: samples per request, uncompressed and compressed bytes per sample (HTTP and TLS come on
-//! top, some 300 bytes a request), nanoseconds per sample to gather and seal, and to compress.
+//! `cargo bench --bench wire_bytes -- [OPTIONS] [FILE...]`; files as `tests/testdata/captures/README.md` describes them, gzipped or not; without
+//! files the small captures of the tests. `--no-instructions` does not count instructions.
+//!
+//! The agent is the real one without its sockets, with the sizes of a default configuration and a ring in memory: expositions with their HELP
+//! and TYPE lines are scraped 15 s apart, stored, read back, sealed into requests and compressed. Every file alone, then the sum of all, then all
+//! as targets of one agent; each over remote write 2.0 and 1.0, in four situations:
+//!
+//! | | |
+//! |---|---|
+//! | live | defaults: one scrape per request |
+//! | flush 2m | `batch_send_deadline: 2m` |
+//! | backlog N | all scrapes wait in the ring, then the uplink is there; `max_samples_per_send: N`, `slow_start: 0s` |
+//!
+//! Bytes are those of the bodies, requests of metadata included (1.0; in 2.0 help texts are in the series); `without` leaves metadata out
+//! (`metadata_config: {send: false}`). HTTP headers and TLS come on top, some 300 bytes a request. The drain's nanoseconds: reading frames back and sealing, then
+//! compressing, the fastest of some rounds.
 
-#[path = "../common/capture.rs"]
-mod capture;
+#[path = "wire_bytes/bodies.rs"]
+mod bodies;
+#[path = "ring_bytes/instructions.rs"]
+mod instructions;
+#[path = "wire_bytes/path.rs"]
+mod path;
 
-use capture::Capture;
+use bodies::Exposed;
+use instructions::Counter;
+use path::{Path, Report, Situation};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-use tidegate::catalogue::{Catalogue, Names, SeriesText};
-use tidegate::frame::{Frame, FrameNo, FrameSource, Next, ScrapeCounts};
-use tidegate::host::snappy::{Snappy, output_bytes};
-use tidegate::remote_write::Compressor;
-use tidegate::remote_write::batch::{Batch, BatchLimits, Bounds, Layout, Place, Sends, UnknownTime};
-use tidegate::remote_write::identity::Identity;
 use tidegate::remote_write::response::Protocol;
-use tidegate::sample::{MetricType, SeriesRef, TargetRef};
 
-const START_MS: i64 = 1_795_000_000_000;
-const INTERVAL_MS: i64 = 15_000;
-/// Passes over a capture per line; the fastest counts.
+/// Drains per figure of time; the fastest counts.
 const ROUNDS: usize = 5;
-const BODY_BYTES: usize = 4 << 20;
+
+/// Goals of issue 5, bytes per sample: of one capture, and over all where that differs.
+const SITUATIONS: [(Situation, &str); 4] = [
+    (Situation::Live, "17.0"),
+    (Situation::Stretched, "8"),
+    (Situation::Backlog(2_000), "8"),
+    (Situation::Backlog(10_000), "4.5 node, 5 all"),
+];
 
 fn main() {
     // `cargo bench` adds `--bench`.
-    let mut files: Vec<PathBuf> = std::env::args_os()
-        .skip(1)
-        .filter(|arg| arg != "--bench")
-        .map(PathBuf::from)
-        .collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    if arguments.first().is_some_and(|first| first == instructions::WORK) {
+        return work(&arguments[1..]);
+    }
+    let counts = !arguments.iter().any(|argument| argument == "--no-instructions");
+    arguments.retain(|argument| argument != "--no-instructions");
+    let mut files: Vec<PathBuf> = arguments.into_iter().map(PathBuf::from).collect();
     if files.is_empty() {
-        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/captures");
-        let entries = std::fs::read_dir(samples).expect("test data is part of the repository");
-        files = entries
-            .map(|entry| entry.expect("directory can be read").path())
-            .collect();
-        files.retain(|path| path.extension().is_some_and(|extension| extension == "gz"));
-        files.sort();
+        files = small_captures();
+    }
+    let mut counter = counts.then(Counter::new);
+    if let Some(counter) = &counter {
+        println!("instructions: {}", counter.source());
     }
     println!(
-        "{:<28} {:<8} {:>8} {:>8} {:>8} {:>8} {:>7} {:>7}",
-        "capture", "", "limit", "samples", "raw B", "wire B", "batch", "snappy"
+        "{:<12} {:<3} {:<24} {:>8} {:>8} {:>8} {:>8} {:>8} | {:>6} {:>6} {:>6} {:>7}",
+        "", "", "", "samples", "a body", "raw B", "wire B", "without", "ns", "snappy", "M/s", "instr"
     );
-    for file in files {
-        let capture = Capture::read(&file);
-        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        for (protocol, layout, frames, limit) in [
-            (Protocol::V1, Layout::Live, 1, 65_000),
-            (Protocol::V2, Layout::Live, 1, 65_000),
-            (Protocol::V1, Layout::Grouped, usize::MAX, 10_000),
-            (Protocol::V2, Layout::Grouped, usize::MAX, 2_000),
-            (Protocol::V2, Layout::Grouped, usize::MAX, 5_000),
-            (Protocol::V2, Layout::Grouped, usize::MAX, 10_000),
-            (Protocol::V2, Layout::Grouped, usize::MAX, 20_000),
-            (Protocol::V2, Layout::Grouped, usize::MAX, 40_000),
-        ] {
-            let rounds = (0..ROUNDS).map(|_| measure(&capture, protocol, layout, frames, limit));
-            let report = rounds
-                .min_by_key(|report| report.batching + report.compressing)
-                .expect("more than one round");
-            let kind = format!("{protocol:?} {}", if layout == Layout::Live { "live" } else { "group" });
-            println!("{name:<28} {kind:<8} {limit:>8} {report}");
+    for protocol in [Protocol::V2, Protocol::V1] {
+        for (situation, goal) in SITUATIONS {
+            let mut sum = Report::default();
+            for file in &files {
+                let report = best(&[file], protocol, situation);
+                let instructions = counter
+                    .as_mut()
+                    .and_then(|counter| count(counter, file, protocol, situation));
+                line(&name(file), protocol, situation, goal, &report, instructions);
+                sum.add(&report);
+            }
+            if files.len() > 1 {
+                line("all", protocol, situation, goal, &sum, None);
+                let files: Vec<&PathBuf> = files.iter().collect();
+                line(
+                    "one agent",
+                    protocol,
+                    situation,
+                    goal,
+                    &best(&files, protocol, situation),
+                    None,
+                );
+            }
         }
     }
 }
 
-struct Replay {
-    capture_scrapes: Vec<Vec<tidegate::sample::Sample>>,
-    catalogue: Catalogue,
-    at: usize,
+fn small_captures() -> Vec<PathBuf> {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/testdata/captures");
+    let entries = std::fs::read_dir(directory).expect("test data is part of the repository");
+    let files = entries.map(|entry| entry.expect("directory can be read").path());
+    let mut files: Vec<PathBuf> = files
+        .filter(|file| {
+            let name = file.to_string_lossy();
+            // Those of protobuf have no text.
+            !name.contains("-protobuf.") && (name.ends_with(".cap") || name.ends_with(".cap.gz"))
+        })
+        .collect();
+    files.sort();
+    files
 }
 
-impl FrameSource for Replay {
-    type Error = core::convert::Infallible;
+fn name(file: &std::path::Path) -> String {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
 
-    fn next(&mut self, frame: &mut Frame) -> Result<Next, Self::Error> {
-        let Some(samples) = self.capture_scrapes.get(self.at) else {
-            return Ok(Next::End);
-        };
-        frame.reset(TargetRef(0), 0);
-        frame.number = FrameNo(self.at as u64);
-        frame.up = true;
-        frame.unix_ms = Some(START_MS + self.at as i64 * INTERVAL_MS);
-        frame.duration_100us = 50 + self.at as u32 % 7;
-        let count = samples.len() as u32;
-        frame.counts = ScrapeCounts {
-            scraped: count,
-            post_relabel: count,
-            added: 0,
-        };
-        frame.samples.extend(samples).expect("sized for the capture");
-        self.at += 1;
-        Ok(Next::Frame)
-    }
+fn best(files: &[&PathBuf], protocol: Protocol, situation: Situation) -> Report {
+    let targets: Vec<Exposed> = files.iter().map(|file| Exposed::read(file)).collect();
+    let rounds = if matches!(situation, Situation::Backlog(_)) {
+        ROUNDS
+    } else {
+        1
+    };
+    let mut report = (0..rounds)
+        .map(|_| {
+            let mut path = Path::new(&targets, protocol, situation, true);
+            path.scrape(&targets);
+            path.drain();
+            path.report()
+        })
+        .min_by_key(|report| report.sealing + report.compressing)
+        .expect("at least one round");
+    let mut bare = Path::new(&targets, protocol, situation, false);
+    bare.scrape(&targets);
+    bare.drain();
+    report.without = bare.report().wire;
+    report
+}
 
-    fn seek(&mut self, at: FrameNo) {
-        self.at = at.0 as usize;
-    }
+/// Instructions of the drain per sample.
+fn count(counter: &mut Counter, file: &std::path::Path, protocol: Protocol, situation: Situation) -> Option<f64> {
+    let Situation::Backlog(limit) = situation else {
+        return None;
+    };
+    let targets = [Exposed::read(file)];
+    let mut path = Path::new(&targets, protocol, situation, true);
+    path.scrape(&targets);
+    let (protocol, limit, file) = (format!("{protocol:?}"), limit.to_string(), file.to_string_lossy());
+    let counted = counter.count(&[&protocol, &limit, &file], &mut || path.drain())?;
+    path.drain();
+    Some(counted / path.report().samples as f64)
+}
 
-    fn names(&mut self) -> Names<'_> {
-        Names::Catalogue(&self.catalogue)
+/// Runs as a process of its own, for whoever counts from outside: drains (0 or 1), message, batch size, file.
+fn work(arguments: &[String]) {
+    let [drains, protocol, limit, file] = arguments else {
+        panic!("{} DRAINS MESSAGE LIMIT FILE", instructions::WORK);
+    };
+    let protocol = if protocol == "V1" { Protocol::V1 } else { Protocol::V2 };
+    let limit = limit.parse().expect("a number of samples");
+    let targets = [Exposed::read(std::path::Path::new(file))];
+    let mut path = Path::new(&targets, protocol, Situation::Backlog(limit), true);
+    path.scrape(&targets);
+    if drains != "0" {
+        path.drain();
     }
 }
 
-struct Report {
-    samples: usize,
-    requests: usize,
-    raw: usize,
-    wire: usize,
-    batching: Duration,
-    compressing: Duration,
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let per_sample = |n: usize| n as f64 / self.samples as f64;
-        let nanos = |d: Duration| d.as_nanos() as f64 / self.samples as f64;
-        write!(
-            f,
-            "{:>8} {:>8.2} {:>8.2} {:>7.0} {:>7.0}",
-            self.samples / self.requests,
-            per_sample(self.raw),
-            per_sample(self.wire),
-            nanos(self.batching),
-            nanos(self.compressing)
-        )
+fn line(name: &str, protocol: Protocol, situation: Situation, goal: &str, report: &Report, instructions: Option<f64>) {
+    let per_sample = |n: u64| n as f64 / report.samples as f64;
+    let nanos = |d: std::time::Duration| d.as_nanos() as f64 / report.samples as f64;
+    let message = if protocol == Protocol::V2 { "2.0" } else { "1.0" };
+    let situation_and_goal = format!("{situation} (<= {goal})");
+    print!(
+        "{name:<12} {message} {situation_and_goal:<24} {:>8} {:>8} {:>8.2} {:>8.2} {:>8.2} |",
+        report.samples,
+        report.samples / report.requests.max(1),
+        per_sample(report.raw),
+        per_sample(report.wire),
+        per_sample(report.without),
+    );
+    if matches!(situation, Situation::Backlog(_)) {
+        let (sealing, compressing) = (nanos(report.sealing), nanos(report.compressing));
+        let instructions = instructions.map_or_else(|| "-".to_owned(), |count| format!("{count:.0}"));
+        print!(
+            " {sealing:>6.0} {compressing:>6.0} {:>6.2} {instructions:>7}",
+            1000.0 / (sealing + compressing)
+        );
     }
-}
-
-fn measure(capture: &Capture, protocol: Protocol, layout: Layout, frames: usize, limit: usize) -> Report {
-    let mut catalogue = Catalogue::new(capture.series.len(), 1 << 20, 1);
-    catalogue
-        .set_target(TargetRef(0), r#"instance="192.168.10.20:9100",job="node""#)
-        .expect("sized for it");
-    for (i, text) in capture.series.iter().enumerate() {
-        let (name, body) = text.trim_end_matches('}').split_once('{').unwrap_or((text, ""));
-        let text = SeriesText { name, body };
-        let series = catalogue.define_at(SeriesRef(i as u16), TargetRef(0), text, MetricType::Gauge);
-        series.expect("sized for it");
-    }
-    let mut source = Replay {
-        capture_scrapes: capture.scrapes.clone(),
-        catalogue,
-        at: 0,
-    };
-    let limits = BatchLimits {
-        samples: limit,
-        body_bytes: BODY_BYTES,
-        max_series: capture.series.len(),
-        max_targets: 1,
-        frame_samples: 5000,
-        extras_bytes: 0,
-        sends: Sends {
-            histograms: false,
-            exemplars: false,
-        },
-        families: 0,
-    };
-    let bounds = Bounds {
-        samples: limit,
-        frames,
-        end: None,
-        oldest: None,
-        unknown_time: UnknownTime::Hold,
-        latest: None,
-    };
-    let mut batch = Batch::new(limits, 1);
-    let mut frame = Frame::with_capacity(5000);
-    let mut identity = Identity::new(&[("site", "mast-17")], Default::default());
-    let mut snappy = Snappy::new();
-    let mut out = vec![0; output_bytes(BODY_BYTES)];
-    let mut report = Report {
-        samples: 0,
-        requests: 0,
-        raw: 0,
-        wire: 0,
-        batching: Duration::ZERO,
-        compressing: Duration::ZERO,
-    };
-    let mut place = Place::default();
-    loop {
-        let start = Instant::now();
-        batch.begin(place, protocol);
-        while batch.gather(&mut source, &mut frame, &mut identity, &bounds)
-            == Ok(tidegate::remote_write::batch::Stop::Yield)
-        {}
-        if batch.samples() == 0 {
-            return report;
-        }
-        batch.seal(layout);
-        report.batching += start.elapsed();
-        let start = Instant::now();
-        report.wire += snappy.compress(batch.body(), &mut out).expect("large enough");
-        report.compressing += start.elapsed();
-        report.raw += batch.body().len();
-        report.samples += batch.samples();
-        report.requests += 1;
-        place = batch.end();
-    }
+    println!();
 }

@@ -106,6 +106,11 @@ impl Agent {
         }
     }
 
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Address of the status port, once it is open.
     pub fn address(&mut self) -> SocketAddr {
         if let Some(address) = self.address {

@@ -6,7 +6,9 @@ use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tidegate::remote_write::proto::Reader;
+use tidegate::remote_write::response::Protocol;
 
 /// A certificate authority made for one test, and the receiver's certificate.
 pub struct Authority {
@@ -51,6 +53,8 @@ pub struct Arrived {
     pub samples: Vec<Sample>,
     /// Every request's headers, accepted or not, with the status it was answered with.
     pub requests: Vec<(Vec<(String, String)>, u16)>,
+    /// When each accepted request was answered, and its samples.
+    pub taken: Vec<(Instant, usize)>,
 }
 
 /// How to answer one request: status line and headers; by default 204 with the Written headers. [`CLOSE`] and [`HALF`]
@@ -70,6 +74,8 @@ struct State {
     arrived: Mutex<Arrived>,
     script: Box<Script>,
     tls: Option<Arc<rustls::ServerConfig>>,
+    /// Samples are kept, not only counted.
+    keeps: bool,
     requests: AtomicUsize,
     connected: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
@@ -87,16 +93,26 @@ impl Receiver {
         Self::scripted(authority, |_, _| None)
     }
 
+    /// A receiver that accepts everything and only counts: quick enough to show how fast a sender is.
+    pub fn counting(authority: Option<&Authority>) -> Self {
+        Self::with(authority, false, Box::new(|_, _| None))
+    }
+
     /// A receiver that answers as `script` says.
     pub fn scripted(
         authority: Option<&Authority>,
         script: impl Fn(usize, &Request) -> Option<Answer> + Send + Sync + 'static,
     ) -> Self {
+        Self::with(authority, true, Box::new(script))
+    }
+
+    fn with(authority: Option<&Authority>, keeps: bool, script: Box<Script>) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback port");
         let address = listener.local_addr().expect("bound");
         let state = Arc::new(State {
             arrived: Mutex::default(),
-            script: Box::new(script),
+            script,
+            keeps,
             tls: authority.map(|authority| authority.config.clone()),
             requests: AtomicUsize::new(0),
             connected: AtomicBool::new(true),
@@ -187,6 +203,18 @@ impl Write for Shared<'_> {
     }
 }
 
+/// Samples of a request, by the product's own reader.
+fn count(body: &[u8], second: bool) -> usize {
+    let protocol = if second { Protocol::V2 } else { Protocol::V1 };
+    let mut index = vec![(0, 0); 16_384];
+    let mut reader = Reader::new(body, protocol, &mut index).expect("well-formed");
+    let mut count = 0;
+    while let Some(series) = reader.next_series().expect("well-formed") {
+        series.samples(|_, _, _| count += 1).expect("well-formed");
+    }
+    count
+}
+
 fn converse(state: &State, reader: &mut impl std::io::BufRead, writer: &mut impl Write) {
     // A broken connection ends the conversation: that is what an uplink outage looks like.
     while let Ok(Some(request)) = read_request(reader) {
@@ -199,12 +227,17 @@ fn converse(state: &State, reader: &mut impl std::io::BufRead, writer: &mut impl
         let body = snap::raw::Decoder::new()
             .decompress_vec(&request.body)
             .expect("snappy block format");
-        let samples = if second {
-            protobuf::version_2(&body)
-        } else {
-            protobuf::version_1(&body)
+        let samples = match (state.keeps, second) {
+            (false, _) => Vec::new(),
+            (true, true) => protobuf::version_2(&body),
+            (true, false) => protobuf::version_1(&body),
         };
-        let written = samples.len().to_string();
+        let count = if state.keeps {
+            samples.len()
+        } else {
+            count(&body, second)
+        };
+        let written = count.to_string();
         let (status, headers) = match answer {
             Some((status, headers)) => (status, headers.to_vec()),
             None => (
@@ -222,6 +255,7 @@ fn converse(state: &State, reader: &mut impl std::io::BufRead, writer: &mut impl
             arrived.requests.push((request.headers, code));
             if (200..300).contains(&code) {
                 arrived.samples.extend(samples);
+                arrived.taken.push((Instant::now(), count));
             }
         }
         if status == CLOSE {

@@ -1,7 +1,7 @@
 //! The codec without a ring around it.
 
 use crate::capture::Capture;
-use crate::instructions::{Counter, Task};
+use crate::instructions::Counter;
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Instant;
@@ -94,12 +94,14 @@ pub fn report(file: &Path, capture: &Capture, mut counter: Option<&mut Counter>)
         let encode_ns = best_ns(|| bench.encode()) / samples;
         let decode_ns = best_ns(|| bench.decode()) / samples;
         bench.check();
-        let mut counted = |task: Task, run: &mut dyn FnMut()| {
-            let counted = counter.as_mut().and_then(|counter| counter.count(task, file, id, run));
+        let mut counted = |task: &str, run: &mut dyn FnMut()| {
+            let (codec, file) = (format!("{id:?}"), file.to_string_lossy());
+            let work = [task, &codec, &file];
+            let counted = counter.as_mut().and_then(|counter| counter.count(&work, run));
             counted.map_or_else(|| "-".to_owned(), |count| format!("{:.1}", count / samples))
         };
-        let encode = counted(Task::Encode, &mut || bench.encode());
-        let decode = counted(Task::Decode, &mut || bench.decode());
+        let encode = counted("encode", &mut || bench.encode());
+        let decode = counted("decode", &mut || bench.decode());
         let (first, later) = capture.scrapes.split_first().expect("a capture has scrapes");
         let bytes: usize = bench.frames[1..].iter().map(Vec::len).sum();
         let later = later.iter().map(Vec::len).sum::<usize>().max(1);
@@ -121,10 +123,10 @@ fn best_ns(mut pass: impl FnMut()) -> f64 {
     times.fold(f64::INFINITY, f64::min) * 1e9
 }
 
-/// Runs as a process of its own, for whoever counts from outside: what, codec, passes, file.
+/// Runs as a process of its own, for whoever counts from outside: passes, what, codec, file.
 pub fn work(arguments: &[String]) {
-    let [what, codec, passes, file] = arguments else {
-        panic!("{} TASK CODEC PASSES FILE", crate::instructions::WORK);
+    let [passes, what, codec, file] = arguments else {
+        panic!("{} PASSES TASK CODEC FILE", crate::instructions::WORK);
     };
     let id = if codec == "Tc0" { CodecId::Tc0 } else { CodecId::Tc1 };
     let passes: usize = passes.parse().expect("a number of passes");
@@ -132,7 +134,7 @@ pub fn work(arguments: &[String]) {
     let mut bench = Bench::new(&capture, id);
     bench.encode();
     for _ in 0..passes {
-        if what == "Encode" {
+        if what == "encode" {
             bench.encode();
         } else {
             bench.decode();

@@ -1,17 +1,9 @@
 //! Counts instructions: by the kernel, or under valgrind.
 
-use std::path::Path;
 use std::process::Command;
-use tidegate::value::codec::CodecId;
 
 /// First argument of the process that is counted from outside.
 pub const WORK: &str = "--work";
-
-#[derive(Clone, Copy, Debug)]
-pub enum Task {
-    Encode,
-    Decode,
-}
 
 pub enum Counter {
     Kernel(std::fs::File),
@@ -41,8 +33,9 @@ impl Counter {
         }
     }
 
-    /// Instructions of one `run`, which is the same as `task` done in a process of its own.
-    pub fn count(&mut self, task: Task, file: &Path, codec: CodecId, run: &mut dyn FnMut()) -> Option<f64> {
+    /// Instructions of one `run`. This program started with [`WORK`], a number of passes and `work` does the same, so many times,
+    /// besides what it needs to begin.
+    pub fn count(&mut self, work: &[&str], run: &mut dyn FnMut()) -> Option<f64> {
         match self {
             Self::Kernel(counter) => {
                 let before = read_counter(counter)?;
@@ -51,21 +44,20 @@ impl Counter {
             }
             Self::Callgrind(_) => {
                 // The difference of two runs leaves out reading the file and starting up.
-                let (few, many) = (1, 3);
-                let more = callgrind(task, file, codec, many)?.checked_sub(callgrind(task, file, codec, few)?)?;
-                Some(more as f64 / f64::from(many - few))
+                let more = callgrind(work, 1)?.checked_sub(callgrind(work, 0)?)?;
+                Some(more as f64)
             }
             Self::Nothing(_) => None,
         }
     }
 }
 
-fn callgrind(task: Task, file: &Path, codec: CodecId, passes: u32) -> Option<u64> {
+fn callgrind(work: &[&str], passes: u32) -> Option<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(std::env::current_exe().ok()?)
-        .args([WORK, &format!("{task:?}"), &format!("{codec:?}"), &passes.to_string()])
-        .arg(file)
+        .args([WORK, &passes.to_string()])
+        .args(work)
         .output()
         .ok()?;
     let said = String::from_utf8_lossy(&output.stderr);
