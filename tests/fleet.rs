@@ -94,15 +94,36 @@ fn one_box_is_home_within_three_seconds_of_a_short_outage() {
 
 #[test]
 fn one_box_is_home_soon_after_a_long_outage() {
+    // The last probe is up to twelve seconds away, the first request after a start up to fifteen.
+    for restarted in [false, true] {
+        let plan = Plan {
+            agents: 1,
+            outage_ms: 2 * 3_600_000,
+            capacity: 1_000_000,
+            restarted,
+            ..PLAN
+        };
+        let result = run(&plan);
+        let home = result.seconds[result.back..]
+            .iter()
+            .position(|second| second.behind == 0);
+        assert!(home.is_some_and(|home| home < 30), "{home:?} s, restarted: {restarted}");
+        assert_eq!((result.missing, result.duplicates), (0, 0));
+    }
+}
+
+#[test]
+fn where_the_receiver_has_reserves_a_region_is_home_within_minutes_and_makes_no_queue() {
     let plan = Plan {
-        agents: 1,
-        outage_ms: 2 * 3_600_000,
-        capacity: 1_000_000,
+        capacity: 20_000,
+        after_ms: 300_000,
         ..PLAN
     };
     let result = run(&plan);
-    let home = result.seconds[result.back..]
-        .iter()
-        .position(|second| second.behind == 0);
-    assert!(home.is_some_and(|home| home < 600), "{home:?} s");
+    let after = &result.seconds[result.back..];
+    let home = after.iter().position(|second| second.behind == 0);
+    assert!(home.is_some_and(|home| home < 120), "{home:?} s");
+    let queue = after.iter().map(|second| second.queue_ms).max();
+    assert!(queue < Some(500), "{queue:?} ms");
+    assert!(after.iter().all(|second| second.refused == 0));
 }
