@@ -5,13 +5,16 @@
 //! `max_backoff_ms`; one that is refused is counted, and the round goes on. Nothing that becomes of them touches samples.
 //! The first round begins one interval after the start.
 //!
-//! 2.0: help texts and units travel with the series of a live batch, once per interval: with every one they would take more bytes
-//! than the samples. Types are with every series always.
+//! 2.0: help texts and units travel with the series of a live batch, at the start and then once per [`SERIES_INTERVALS`] intervals: with every one
+//! they would take more bytes than the samples, once per interval still a sixth of all bytes. Types are with every series always.
 
 use super::{Batch, Instant, MetadataConfig, Protocol, Sender, State};
 use crate::metadata::Metadata;
 use crate::remote_write::batch::Described;
 use crate::remote_write::sender::Action;
+
+/// Texts with series go once per so many intervals: receivers keep them, and they hardly ever change.
+const SERIES_INTERVALS: u64 = 10;
 
 /// Where metadata stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +39,12 @@ impl Describing {
         self.from = 0;
         self.attempts = 0;
         self.next = Some(now + config.interval_ms);
+    }
+
+    /// A batch with help texts and units was sealed.
+    pub fn done_in_series(&mut self, now: Instant, config: &MetadataConfig) {
+        self.done(now, config);
+        self.next = Some(now + config.interval_ms.saturating_mul(SERIES_INTERVALS));
     }
 
     /// Body, attempts before, samples and families of the request in hand.

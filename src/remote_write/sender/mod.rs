@@ -16,7 +16,7 @@
 //!
 //! # Rules
 //!
-//! - A batch goes out when it holds `max_samples_per_send` samples, when nothing more fits, or when
+//! - A batch goes out when it holds `max_samples_per_send` samples (`backlog_samples_per_send` under a stretched interval), when nothing more fits, or when
 //!   `flush_interval_ms` has passed; the interval runs on like Prometheus' deadline timer, so a scrape waits for half
 //!   of it on average. While a backlog drains, batches hold up to `backlog_samples_per_send` and are grouped.
 //! - [`Sender::acknowledged`] moves only over whole frames, only forward, and only when every sample before it was
@@ -527,7 +527,13 @@ impl Sender {
             }
             return Ok(Some(self.idle(now, next_flush, stop)));
         }
-        let enough = self.batch.samples() + self.batch.largest_frame() > self.live_limit();
+        // Several scrapes in one request are what a stretched interval is for: it takes what a backlog takes.
+        let full = if self.config.group_live {
+            bounds.samples
+        } else {
+            self.live_limit()
+        };
+        let enough = self.batch.samples() + self.batch.largest_frame() > full;
         match stop {
             Stop::Yield => Ok(Some(Action::Wait(now))),
             Stop::End | Stop::TimeUnknown if !due && !enough => Ok(Some(Action::Wait(next_flush))),
@@ -643,7 +649,7 @@ impl Sender {
             .then_some(metadata);
         self.layout = self.batch.seal_with(wanted, metadata);
         if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
-            self.describing.done(now, &self.config.metadata);
+            self.describing.done_in_series(now, &self.config.metadata);
         }
         if now >= next_flush && caught_up && !self.ahead.is_fresh() {
             self.next_flush = Some(now + self.config.flush_interval_ms);

@@ -40,6 +40,31 @@ fn live_batches_have_one_sample_per_series_entry() {
 }
 
 #[test]
+fn a_stretched_interval_fills_requests_as_a_backlog_does() {
+    let mut bench = Bench::new(SenderConfig {
+        backlog_samples_per_send: 200,
+        flush_interval_ms: 120_000,
+        group_live: true,
+        ..config()
+    });
+    bench.poll();
+    bench.scrape(8, 10);
+    assert_eq!(
+        bench.poll(),
+        Action::Wait(Instant(120_000)),
+        "120 samples, and time for more"
+    );
+    assert_eq!(bench.send(), 120);
+    let sent = decode(bench.sender.request().body, Protocol::V2);
+    assert_eq!(sent.len(), 15, "each series once");
+    bench.accept();
+    bench.scrape(13, 10);
+    let start = bench.now;
+    assert_eq!(bench.send(), 195);
+    assert_eq!(bench.now, start, "no room for another scrape");
+}
+
+#[test]
 fn a_backlog_is_grouped_and_does_not_wait() {
     let mut bench = Bench::new(SenderConfig {
         backlog_samples_per_send: 1000,
