@@ -310,7 +310,7 @@ impl<S: Storage> Agent<S> {
         let Some(sender) = self.senders.get_mut(remote) else {
             return Ok(Action::Done);
         };
-        let mut source = self.ring.source(remote, &self.catalogue);
+        let mut source = self.ring.source(remote, &mut self.catalogue);
         let action = sender.poll(now, wall, &mut source, &self.metadata)?;
         let first = action == Action::Send && sender.request().samples > 0 && sender.request().retry_attempt == 0;
         if first && !sender.sends_ahead() {

@@ -1,8 +1,7 @@
 //! Names of the series and labels of the targets.
 //!
 //! One index space for all targets: a [`SeriesRef`] is an entry here, which says whose series it is, its name, its
-//! labels and its type. Names and label bodies are interned with reference counts, so a histogram's name is kept
-//! once. The scrape side defines and releases entries; the ring writes those that are *dirty* (not yet defined in
+//! labels and its type. Texts are kept as what they do not share with the series before (`texts`). The scrape side defines and releases entries; the ring writes those that are *dirty* (not yet defined in
 //! the open segment) before the frames that use them; the sender reads texts.
 //!
 //! It does not know which series a scrape saw (`series`), nor the label rules (`scrape`): texts arrive canonical.
@@ -22,32 +21,36 @@
 //!
 //! - Nothing allocates after [`Catalogue::new`].
 //! - A failed call changes nothing.
+//! - An index is in use if and only if its text is in its group: from the order of those in use follows where.
 //! - A free entry is never dirty; a dead one may be.
 //!
 //! # Limits and cost
 //!
-//! About 15.5 bytes per series plus the text arena, see [`Catalogue::ram_bytes`]; a text costs its length plus 7 bytes
-//! once. [`Catalogue::define`] and [`Catalogue::find`] cost a few hash probes; a definition may compact the arena
-//! (every text is moved and hashed again, amortised to 64 bytes per byte freed). [`Catalogue::reclaim`] reads every entry, but only
-//! when it can free one. When full, calls fail with [`CatalogueFull`] and nothing is evicted.
+//! About 10 bytes per series plus the text arena, see [`Catalogue::ram_bytes`], and a buffer for one text; a text costs 3 bytes and what it
+//! does not share with the one before (17 to 21 bytes in all in three exporters' captures). [`Catalogue::define`] and
+//! [`Catalogue::find`] cost a few hash probes and a walk through a group of 32 texts; a definition may compact the arena
+//! (every text is moved, amortised to 64 bytes per byte freed). [`Catalogue::reclaim`] reads every entry, but only
+//! when it can free one. When full, calls fail with [`CatalogueFull`] and nothing is evicted. A series that is taken out while the arena
+//! is full may have to stay until there is room for what the next one shared with it; its index waits as that of a dead one.
 //!
 //! Power loss leaves nothing here: the ring rebuilds a catalogue from its dictionary records with
 //! [`Catalogue::define_at`].
 
 pub(crate) mod bits;
-mod interner;
 mod names;
 mod probe;
+mod texts;
 
 use crate::frame::FrameNo;
+use crate::hash::hash64;
 use crate::limits::{MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
 use crate::sample::{MetricType, SeriesRef, TargetRef};
 use alloc::boxed::Box;
 use alloc::vec;
 use bits::Bits;
-use interner::{Interner, Text};
 pub use names::{Definition, Definitions, Names};
 pub(crate) use probe::{home, remove_at, table_len};
+use texts::{GROUP, NoRoom, Texts, len_of};
 
 /// A series' name and labels as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,11 +116,11 @@ enum State {
 /// No series; also the empty place of the lookup table.
 const NONE: u16 = u16::MAX;
 
-/// 11 bytes.
+/// 7 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    name: Text,
-    body: Text,
+    /// Upper 16 bits of the hash of target, name and body, little-endian.
+    tag: [u8; 2],
     /// Low 24 bits of the last frame that may refer to it; compared in sequence arithmetic.
     last: [u8; 3],
     target: TargetRef,
@@ -129,14 +132,15 @@ struct Entry {
 const REFERRED: u8 = 0x20;
 /// The index has a new meaning since [`Catalogue::take_fresh`].
 const FRESH: u8 = 0x40;
+/// Dead, and no frame refers to it: its text could not be taken out when it was to be.
+const STUCK: u8 = 0x80;
 
 const KIND_BITS: u8 = 0x07;
 const STATE_BITS: u8 = 0x18;
 const STATE_SHIFT: u32 = 3;
 
 const FREE: Entry = Entry {
-    name: Text::NONE,
-    body: Text::NONE,
+    tag: [0; 2],
     last: [0; 3],
     target: TargetRef(0),
     packed: (State::Free as u8) << STATE_SHIFT | MetricType::Unknown as u8,
@@ -181,12 +185,12 @@ impl Entry {
 /// Names of series and labels of targets.
 #[derive(Debug)]
 pub struct Catalogue {
-    texts: Interner,
+    texts: Texts,
     entries: Box<[Entry]>,
-    /// Series by (target, name, body): open addressing over [`SeriesRef`] numbers.
+    /// Series by the tag of (target, name, body): open addressing over [`SeriesRef`] numbers.
     lookup: Box<[u16]>,
-    /// Text of each target, [`Text::NONE`] if unset.
-    targets: Box<[Text]>,
+    targets: usize,
+    seed: u64,
     /// Entries that are not free.
     used: Bits,
     dirty: Bits,
@@ -213,10 +217,11 @@ impl Catalogue {
         let series = max_series.min(MAX_SERIES);
         let targets = max_targets.min(MAX_TARGETS);
         Self {
-            texts: Interner::new(text_bytes, buckets(series), seed),
+            texts: Texts::new(text_bytes, series, targets),
             entries: vec![FREE; series].into_boxed_slice(),
             lookup: vec![NONE; table_len(series)].into_boxed_slice(),
-            targets: vec![Text::NONE; targets].into_boxed_slice(),
+            targets,
+            seed,
             used: Bits::new(series),
             dirty: Bits::new(series),
             dirty_targets: Bits::new(targets),
@@ -239,10 +244,9 @@ impl Catalogue {
         } else {
             max_targets
         };
-        Interner::ram_bytes(text_bytes, buckets(series))
+        Texts::ram_bytes(text_bytes, series, targets)
             + series * size_of::<Entry>()
             + table_len(series) * size_of::<u16>()
-            + targets * size_of::<Text>()
             + 2 * Bits::ram_bytes(series)
             + Bits::ram_bytes(targets)
     }
@@ -257,32 +261,28 @@ impl Catalogue {
     /// [`CatalogueFull::Targets`], [`CatalogueFull::Text`], [`CatalogueFull::TextTooLong`].
     pub fn set_target(&mut self, t: TargetRef, body: &str) -> Result<(), CatalogueFull> {
         let index = usize::from(t.0);
-        if index >= self.targets.len() {
-            return Err(CatalogueFull::Targets {
-                limit: self.targets.len(),
-            });
+        if index >= self.targets {
+            return Err(CatalogueFull::Targets { limit: self.targets });
         }
-        self.make_room(self.texts.growth(body));
-        let new = self.intern(body)?;
-        let old = core::mem::replace(&mut self.targets[index], new);
-        if new != old {
+        if body.len() > MAX_SERIES_TEXT_BYTES {
+            return Err(CatalogueFull::TextTooLong { bytes: body.len() });
+        }
+        if self.texts.target(index) != Some(body) {
+            self.texts.set_target(index, body).map_err(|_| self.text_full())?;
             self.dirty_targets.put(index, true);
         }
-        self.texts.release(old);
         Ok(())
     }
 
     /// Labels of target `t` as given to [`Catalogue::set_target`]; empty if it was not.
     #[must_use]
     pub fn target_body(&self, t: TargetRef) -> &str {
-        self.targets
-            .get(usize::from(t.0))
-            .map_or("", |&body| self.texts.text(body))
+        self.texts.target(usize::from(t.0)).unwrap_or_default()
     }
 
     /// The live series of target `t` with this text.
     #[must_use]
-    pub fn find(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
+    pub fn find(&mut self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
         let s = self.find_used(t, text)?;
         (self.entry(s)?.state() == State::Live).then_some(s)
     }
@@ -306,8 +306,8 @@ impl Catalogue {
         };
         // Below `MAX_SERIES`, which is below 2^16.
         let s = SeriesRef(index as u16);
-        let (name, body) = self.intern_text(text)?;
-        self.occupy(s, t, (name, body), kind);
+        self.put_text(s, false, text)?;
+        self.occupy(s, t, self.tag(t, text), kind);
         self.dirty.put(index, true);
         Ok(s)
     }
@@ -337,11 +337,11 @@ impl Catalogue {
             self.dirty.put(index, false);
             return Ok(false);
         }
-        let ids = self.intern_text(text)?;
+        self.put_text(s, in_use, text)?;
         if in_use {
-            self.free(s);
+            self.vacate(s);
         }
-        self.occupy(s, t, ids, kind);
+        self.occupy(s, t, self.tag(t, text), kind);
         Ok(in_use)
     }
 
@@ -367,7 +367,13 @@ impl Catalogue {
                 self.live -= 1;
                 self.dead += 1;
             }
-            Some(entry) if entry.state() == State::Live => self.free(s),
+            Some(entry) if entry.state() == State::Live && !self.free(s) => {
+                let entry = &mut self.entries[usize::from(s.0)];
+                entry.set_state(State::Dead);
+                entry.packed |= STUCK;
+                self.live -= 1;
+                self.dead += 1;
+            }
             _ => {}
         }
     }
@@ -381,7 +387,8 @@ impl Catalogue {
         {
             from = index + 1;
             let entry = self.entries[index];
-            if entry.state() == State::Dead && entry.is_before(before) {
+            if entry.state() == State::Dead && (entry.packed & STUCK != 0 || entry.is_before(before)) {
+                // If there is no room to take its text out, it waits for more.
                 self.free(SeriesRef(index as u16));
             }
         }
@@ -389,11 +396,33 @@ impl Catalogue {
 
     /// Name and labels of `s`, also while it is dead; `None` once it is free.
     #[must_use]
-    pub fn text(&self, s: SeriesRef) -> Option<SeriesText<'_>> {
-        let entry = self.in_use(s)?;
-        Some(SeriesText {
-            name: self.texts.text(entry.name),
-            body: self.texts.text(entry.body),
+    pub fn text(&mut self, s: SeriesRef) -> Option<SeriesText<'_>> {
+        self.in_use(s)?;
+        let (group, nth) = self.place(s);
+        self.texts.text(group, nth)
+    }
+
+    /// Bytes of name and labels of `s`; 0 once it is free.
+    #[must_use]
+    pub fn text_len(&self, s: SeriesRef) -> usize {
+        let (group, nth) = self.place(s);
+        match self.in_use(s) {
+            Some(_) => self.texts.text_len(group, nth).saturating_sub(1),
+            None => 0,
+        }
+    }
+
+    /// All that is known of `s`, with the labels of target `t`; `None` once it is free.
+    #[must_use]
+    pub fn definition(&mut self, s: SeriesRef, t: TargetRef) -> Option<Definition<'_>> {
+        let entry = *self.in_use(s)?;
+        let (group, nth) = self.place(s);
+        let (text, target_body) = self.texts.text_and_target(group, nth, t.0.into())?;
+        Some(Definition {
+            text,
+            kind: entry.kind(),
+            target: entry.target,
+            target_body,
         })
     }
 
@@ -465,8 +494,8 @@ impl Catalogue {
         for index in 0..self.entries.len() {
             self.dirty.put(index, self.used.has(index));
         }
-        for (index, &body) in self.targets.iter().enumerate() {
-            self.dirty_targets.put(index, body != Text::NONE);
+        for index in 0..self.targets {
+            self.dirty_targets.put(index, self.texts.target(index).is_some());
         }
     }
 
@@ -475,7 +504,6 @@ impl Catalogue {
         self.texts.clear();
         self.entries.fill(FREE);
         self.lookup.fill(NONE);
-        self.targets.fill(Text::NONE);
         self.used.clear();
         self.dirty.clear();
         self.dirty_targets.clear();
@@ -508,9 +536,12 @@ impl Catalogue {
         self.entries.len()
     }
 
-    /// Bytes of names and labels in use, 7 per text included.
+    /// Bytes of names and labels in use, what they take beside themselves included.
+    ///
+    /// All definitions written one after the other, each as its difference from the one before, take no more with one byte each
+    /// for the type.
     #[must_use]
-    pub fn text_bytes_used(&self) -> usize {
+    pub const fn text_bytes_used(&self) -> usize {
         self.texts.used()
     }
 
@@ -523,30 +554,50 @@ impl Catalogue {
     }
 
     /// [`Catalogue::find`], dead series too: frames may still refer to them.
-    pub(crate) fn find_used(&self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
-        let name = self.texts.find(text.name)?;
-        let body = self.texts.find(text.body)?;
-        let mut at = self.home(t, name, body);
+    pub(crate) fn find_used(&mut self, t: TargetRef, text: SeriesText<'_>) -> Option<SeriesRef> {
+        let tag = self.tag(t, text);
+        let mut at = self.home(tag);
         // Ends: a quarter of the table is always empty.
         while self.lookup[at] != NONE {
             let s = SeriesRef(self.lookup[at]);
             let entry = self.entries[usize::from(s.0)];
-            if (entry.target, entry.name, entry.body) == (t, name, body) {
-                return Some(s);
+            if entry.tag == tag && entry.target == t {
+                let (group, nth) = self.place(s);
+                if self.texts.is(group, nth, text) {
+                    return Some(s);
+                }
             }
             at = (at + 1) % self.lookup.len();
         }
         None
     }
 
-    fn home(&self, t: TargetRef, name: Text, body: Text) -> usize {
-        lookup_home(t, name, body, self.lookup.len())
+    fn tag(&self, t: TargetRef, text: SeriesText<'_>) -> [u8; 2] {
+        let name = hash64(self.seed ^ u64::from(t.0), text.name.as_bytes());
+        ((hash64(name, text.body.as_bytes()) >> 48) as u16).to_le_bytes()
+    }
+
+    fn home(&self, tag: [u8; 2]) -> usize {
+        lookup_home(tag, self.lookup.len())
+    }
+
+    /// Where the text of `s` is, or would be: group, and place in it.
+    fn place(&self, s: SeriesRef) -> (usize, usize) {
+        let index = usize::from(s.0);
+        (index / GROUP, self.used.count(index - index % GROUP, index))
+    }
+
+    fn text_full(&self) -> CatalogueFull {
+        CatalogueFull::Text {
+            limit: self.texts.capacity(),
+        }
     }
 
     fn revive(&mut self, s: SeriesRef) {
         let entry = &mut self.entries[usize::from(s.0)];
         if entry.state() == State::Dead {
             entry.set_state(State::Live);
+            entry.packed &= !STUCK;
             self.dead -= 1;
             self.live += 1;
         }
@@ -561,67 +612,35 @@ impl Catalogue {
         }
     }
 
-    fn intern(&mut self, text: &str) -> Result<Text, CatalogueFull> {
-        if text.len() > MAX_SERIES_TEXT_BYTES {
-            return Err(CatalogueFull::TextTooLong { bytes: text.len() });
+    /// Makes `text` that of `s`, which has one if it `replaces` one.
+    fn put_text(&mut self, s: SeriesRef, replaces: bool, text: SeriesText<'_>) -> Result<(), CatalogueFull> {
+        let longer = text.name.len().max(text.body.len());
+        let bytes = if longer > MAX_SERIES_TEXT_BYTES {
+            longer
+        } else {
+            len_of(text) - 1
+        };
+        if bytes > MAX_SERIES_TEXT_BYTES {
+            return Err(CatalogueFull::TextTooLong { bytes });
         }
-        self.texts.intern(text).map_err(|_| CatalogueFull::Text {
-            limit: self.texts.capacity(),
-        })
-    }
-
-    fn intern_text(&mut self, text: SeriesText<'_>) -> Result<(Text, Text), CatalogueFull> {
-        self.make_room(self.texts.growth(text.name) + self.texts.growth(text.body));
-        let name = self.intern(text.name)?;
-        match self.intern(text.body) {
-            Ok(body) => Ok((name, body)),
-            Err(error) => {
-                self.texts.release(name);
-                Err(error)
-            }
-        }
-    }
-
-    /// Moves the texts together if that makes room for `bytes` more. Every place of a text is another afterwards.
-    fn make_room(&mut self, bytes: usize) {
-        if !self.texts.wants_compaction(bytes) {
-            return;
-        }
-        self.texts.plan();
-        self.lookup.fill(NONE);
-        for index in 0..self.entries.len() {
-            let entry = &mut self.entries[index];
-            if entry.state() != State::Free {
-                entry.name = self.texts.moved(entry.name);
-                entry.body = self.texts.moved(entry.body);
-                self.look_up_as(SeriesRef(index as u16));
-            }
-        }
-        for body in &mut self.targets {
-            *body = self.texts.moved(*body);
-        }
-        self.texts.slide();
+        let (group, nth) = self.place(s);
+        let put = self.texts.put(group, nth, replaces, text);
+        put.map_err(|NoRoom| self.text_full())
     }
 
     /// Puts `s`, whose entry is filled, into the lookup table.
     fn look_up_as(&mut self, s: SeriesRef) {
-        let Entry { target, name, body, .. } = self.entries[usize::from(s.0)];
-        let mut at = self.home(target, name, body);
+        let mut at = self.home(self.entries[usize::from(s.0)].tag);
         while self.lookup[at] != NONE {
             at = (at + 1) % self.lookup.len();
         }
         self.lookup[at] = s.0;
     }
 
-    /// Fills the free entry `s`, taking over the references to its texts.
-    fn occupy(&mut self, s: SeriesRef, target: TargetRef, (name, body): (Text, Text), kind: MetricType) {
+    /// Fills the free entry `s`, whose text is there.
+    fn occupy(&mut self, s: SeriesRef, target: TargetRef, tag: [u8; 2], kind: MetricType) {
         let index = usize::from(s.0);
-        let mut entry = Entry {
-            name,
-            body,
-            target,
-            ..FREE
-        };
+        let mut entry = Entry { tag, target, ..FREE };
         entry.set_kind(kind);
         entry.set_state(State::Live);
         entry.packed |= FRESH;
@@ -632,22 +651,29 @@ impl Catalogue {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// Frees entry `s`, which is live or dead.
-    fn free(&mut self, s: SeriesRef) {
+    /// Frees entry `s`, which is live or dead. False: there is no room for its neighbour's text without it; nothing was changed.
+    fn free(&mut self, s: SeriesRef) -> bool {
+        let (group, nth) = self.place(s);
+        if self.texts.remove(group, nth).is_err() {
+            return false;
+        }
+        self.vacate(s);
+        true
+    }
+
+    /// Empties entry `s`, which is live or dead and has lost its text.
+    fn vacate(&mut self, s: SeriesRef) {
         let index = usize::from(s.0);
         let entry = self.entries[index];
-        let mut at = self.home(entry.target, entry.name, entry.body);
+        let mut at = self.home(entry.tag);
         // Two indices may have the same text in a catalogue rebuilt from records: look for this one.
         while self.lookup[at] != s.0 && self.lookup[at] != NONE {
             at = (at + 1) % self.lookup.len();
         }
         let (entries, len) = (&self.entries, self.lookup.len());
         remove_at(&mut self.lookup, at, NONE, |&other| {
-            let entry = entries.get(usize::from(other))?;
-            Some(lookup_home(entry.target, entry.name, entry.body, len))
+            Some(lookup_home(entries.get(usize::from(other))?.tag, len))
         });
-        self.texts.release(entry.name);
-        self.texts.release(entry.body);
         match entry.state() {
             State::Live => self.live -= 1,
             State::Dead => self.dead -= 1,
@@ -660,15 +686,9 @@ impl Catalogue {
     }
 }
 
-fn lookup_home(t: TargetRef, name: Text, body: Text, len: usize) -> usize {
-    let key = u64::from(t.0) << 48 | u64::from(name.number()) << 24 | u64::from(body.number());
-    let mixed = key.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    home((mixed ^ (mixed >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15), len)
-}
-
-/// Buckets of the texts: there are about as many texts as series, and the walk through a chain of two is short.
-const fn buckets(series: usize) -> usize {
-    series / 2 + 1
+/// Tags are evenly spread over 16 bits.
+const fn lookup_home(tag: [u8; 2], len: usize) -> usize {
+    (u16::from_le_bytes(tag) as usize * len) >> 16
 }
 
 #[cfg(test)]

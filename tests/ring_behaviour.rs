@@ -34,7 +34,7 @@ fn mount(ram: Ram, world: &mut World, number: u8) -> (Ring<Ram>, MountReport) {
 fn append(ring: &mut Ring<Ram>, world: &mut World) -> Result<Told, AppendError> {
     world.scrape(ring.next_frame());
     let number = ring.append(&world.frame, &mut world.catalogue)?;
-    let mut told = tell(&world.frame, &world.catalogue);
+    let mut told = tell(&world.frame, &mut world.catalogue);
     told.number = number.0;
     told.unix_ms = ring.unix_ms(told.time_ms);
     Ok(told)
@@ -110,7 +110,7 @@ fn a_full_ring_drops_the_oldest_and_counts_every_frame() {
     let told = fill(&mut ring, &mut world, 1_500);
     let lost = *ring.counters().loss(Reason::Lapped);
     assert!(lost.frames > 500, "{lost:?}");
-    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert_eq!(read.len() as u64 + lost.frames, 1_500);
     let (gone, left) = told.split_at(lost.frames as usize);
     assert_eq!(read, left);
@@ -156,7 +156,7 @@ fn a_ring_told_to_stop_keeps_the_backlog_and_counts_what_it_refuses() {
     assert!(ring.stats().stopped);
     assert_eq!(ring.counters().loss(Reason::Stopped).frames, 50);
     assert_eq!(ring.counters().loss(Reason::Lapped).frames, 0);
-    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert_eq!(read, kept);
     // An acknowledgement makes room again.
     ring.acknowledge(0, FrameNo(kept[kept.len() - 5].number));
@@ -186,7 +186,7 @@ fn restarts_go_on_in_the_same_segment_and_a_boot_loop_writes_nothing() {
     ring.commit(&mut world.catalogue).expect("the medium is sound");
     // The definitions are still there: one block.
     assert_eq!((ring.stats().head_seq, ring.storage().writes - blocks), (head, 1));
-    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert_eq!(read, [&told[..], &[more]].concat());
 }
 
@@ -205,7 +205,7 @@ fn another_configuration_begins_the_dictionary_anew_in_the_same_segment() {
     world.coined = 1_000;
     told.extend(fill(&mut ring, &mut world, 3));
     ring.commit(&mut world.catalogue).expect("the medium is sound");
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_best_effort_remote_does_not_hold_the_tail() {
     }
     assert_eq!(ring.storage().writes, writes);
     let last = append(&mut ring, &mut world).expect("room");
-    assert_eq!(read_all(&mut ring, &world.catalogue, 1, FrameNo(0)), [last]);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 1, FrameNo(0)), [last]);
     assert_eq!(ring.counters().loss(Reason::Damaged).frames, 0);
 }
 
@@ -237,7 +237,7 @@ fn samples_from_before_the_clock_was_set_get_their_time_when_it_is() {
     world.adopt();
     let told = fill(&mut ring, &mut world, 8);
     assert!(
-        read_all(&mut ring, &world.catalogue, 0, FrameNo(0))
+        read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0))
             .iter()
             .all(|told| told.unix_ms.is_none())
     );
@@ -247,7 +247,10 @@ fn samples_from_before_the_clock_was_set_get_their_time_when_it_is() {
     // Also in a later boot, from what is on flash.
     let (mut ring, report) = mount(ring.into_storage().crash(&[], 1), &mut world, 2);
     assert_eq!(report.last_wall_ms, 5_000_000);
-    for (read, told) in read_all(&mut ring, &world.catalogue, 0, FrameNo(0)).iter().zip(&told) {
+    for (read, told) in read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0))
+        .iter()
+        .zip(&told)
+    {
         assert_eq!(read.unix_ms, Some(told.time_ms as i64 + 4_900_000));
     }
 }
@@ -265,7 +268,7 @@ fn boots_that_never_knew_the_time_are_placed_before_the_next_one() {
         world.adopt();
         lives.push(fill(&mut ring, &mut world, 5));
         ring.commit(&mut world.catalogue).expect("the medium is sound");
-        let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+        let all = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
         // As long as this boot does not know the time either, everything waits.
         assert!(all.iter().all(|told| told.unix_ms.is_none()));
         ram = ring.into_storage().crash(&[], 1);
@@ -274,10 +277,10 @@ fn boots_that_never_knew_the_time_are_placed_before_the_next_one() {
     let (mut ring, _) = mount(ram, &mut world, 9);
     let told = append(&mut ring, &mut world).expect("room");
     // What they hang on is on flash first, so that no restart gives them another place.
-    let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let all = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert!(all.iter().filter_map(|told| told.unix_ms).count() <= 1);
     ring.commit(&mut world.catalogue).expect("the medium is sound");
-    let all = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let all = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert_eq!(all.len(), 11);
     let times: Vec<i64> = all.iter().filter_map(|told| told.unix_ms).collect();
     assert_eq!(times.len(), 11);
@@ -307,12 +310,12 @@ fn frames_can_be_appended_and_read_while_a_sync_is_under_way() {
             == CommitStep::NeedSync
         {
             told.push(append(&mut ring, &mut world).expect("room"));
-            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+            assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
             let result = ring.storage_mut().sync();
             told.push(append(&mut ring, &mut world).expect("room"));
             ring.synced(result);
         }
-        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+        assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
         ring.acknowledge(0, FrameNo(told[1].number));
         told.remove(0);
         let lapped = ring.counters().loss(Reason::Lapped).frames;
@@ -337,7 +340,7 @@ fn a_medium_that_takes_no_writes_leaves_a_ring_in_memory_and_is_tried_again() {
     for _ in 0..300 {
         last = Some(append(&mut ring, &mut world).expect("the oldest makes room"));
     }
-    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     let lost = ring.counters().loss(Reason::WriteError).frames;
     assert_eq!(read.len() as u64 + lost, 303);
     assert_eq!(read.last(), last.as_ref());
@@ -347,7 +350,7 @@ fn a_medium_that_takes_no_writes_leaves_a_ring_in_memory_and_is_tried_again() {
     ring.commit(&mut world.catalogue).expect("the medium is sound again");
     assert!(!ring.stats().degraded);
     let (mut ring, _) = mount(ring.into_storage().crash(&[], 1), &mut world, 2);
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), read);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), read);
     assert_eq!(ring.counters().loss(Reason::WriteError).frames, lost);
 }
 
@@ -363,9 +366,9 @@ fn bad_slots_are_passed_over() {
         let told = fill(&mut ring, &mut world, 1_000);
         ring.commit(&mut world.catalogue).expect("four slots are sound");
         let lost = ring.counters().loss(Reason::Lapped).frames as usize;
-        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+        assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told[lost..]);
         let (mut ring, _) = mount(ring.into_storage().crash(&[], 1), &mut world, 2);
-        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+        assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told[lost..]);
     }
 }
 
@@ -412,7 +415,7 @@ fn blocks_hidden_at_a_mount_and_back_later_cost_no_frame_written_since() {
     ram.unreadable.clear();
     let (mut ring, _) = mount(ram, &mut world, 3);
     // The second was overwritten; the third is back, and the new one is not taken for a copy of an old one.
-    let read = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+    let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
     assert_eq!(read, [told[0].clone(), told[2].clone(), new]);
 }
 
@@ -442,7 +445,7 @@ fn what_is_left_of_a_ring_whose_beginnings_are_damaged_hides_no_frame_written_si
         FrameNo(0),
         "of the numbers given out now none is acknowledged"
     );
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), [new]);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), [new]);
 }
 
 /// The second segment, about to be opened, and what is written to its slot before.
@@ -560,7 +563,7 @@ fn definitions_that_take_several_rounds_all_stand_before_the_frames() {
     long.text_bytes = 60_000;
     let (mut ring, report) = mount_with(ram, long, &mut world, 2);
     assert!(report.catalogue_kept);
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
 }
 
 struct Deflate;
@@ -589,18 +592,18 @@ fn dictionaries_may_be_compressed() {
     let (mut ring, _) = mount_with(formatted(small(), 1), packed, &mut world, 1);
     let mut told = fill(&mut ring, &mut world, 12);
     ring.commit(&mut world.catalogue).expect("the medium is sound");
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
     let ram = ring.into_storage().crash(&[], 1);
     // A reader without the compressor cannot name the series: nothing is read, and nothing is wrongly named.
     let (mut bare, report) = mount(ram.clone(), &mut world, 2);
     assert!(!report.catalogue_kept);
-    assert_eq!(read_all(&mut bare, &world.catalogue, 0, FrameNo(0)), []);
+    assert_eq!(read_all(&mut bare, &mut world.catalogue, 0, FrameNo(0)), []);
     let mut packed = config(&small(), 1);
     packed.compress = Some(Box::new(Deflate));
     let (mut ring, report) = mount_with(ram, packed, &mut world, 3);
     assert!(report.catalogue_kept);
     told.extend(fill(&mut ring, &mut world, 3));
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
 }
 
 #[test]
@@ -609,7 +612,7 @@ fn the_reader_says_boundary_before_names_change() {
     let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
     let told = fill(&mut ring, &mut world, 150);
     let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
-    let mut source = ring.source(0, &world.catalogue);
+    let mut source = ring.source(0, &mut world.catalogue);
     let mut held: Vec<(Vec<tidegate::sample::SeriesRef>, Vec<String>)> = Vec::new();
     let (mut read, mut boundaries) = (0, 0);
     loop {
@@ -672,7 +675,7 @@ fn any_damaged_block_costs_at_most_its_segment_and_is_counted_and_nothing_is_inv
             image.damage(|bytes| bytes[block * size..(block + 1) * size].copy_from_slice(&bad));
             let (mut ring, _) = mount(image, &mut world, 2);
             let from = ring.acknowledged(0);
-            let read = read_all(&mut ring, &world.catalogue, 0, from);
+            let read = read_all(&mut ring, &mut world.catalogue, 0, from);
             let mut rest = told.iter();
             for read in &read {
                 assert!(
@@ -685,9 +688,9 @@ fn any_damaged_block_costs_at_most_its_segment_and_is_counted_and_nothing_is_inv
             // It goes on.
             let more = append(&mut ring, &mut world).expect("room");
             ring.commit(&mut world.catalogue).expect("the medium is sound");
-            let found = read_all(&mut ring, &world.catalogue, 0, FrameNo(more.number));
+            let found = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(more.number));
             assert_eq!(found, [more], "block {block}");
-            let all = read_all(&mut ring, &world.catalogue, 0, from);
+            let all = read_all(&mut ring, &mut world.catalogue, 0, from);
             let counted: u64 = Reason::ALL
                 .iter()
                 // What was in memory is estimated from above.
@@ -773,9 +776,12 @@ fn arbitrary_images_mount_or_are_refused_and_never_panic() {
             .expect("a superblock")
             .survey(|_, _| {});
         let (mut ring, _) = mount(image, &mut world, 2);
-        read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+        read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
         let more = append(&mut ring, &mut world).expect("room");
         ring.commit(&mut world.catalogue).expect("the medium is sound");
-        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(more.number)), [more]);
+        assert_eq!(
+            read_all(&mut ring, &mut world.catalogue, 0, FrameNo(more.number)),
+            [more]
+        );
     }
 }

@@ -69,7 +69,7 @@ fn drained(ram: Ram) -> (Vec<u64>, (u64, u64)) {
     let (mut ring, _) = Ring::mount(ram, settings(), boot(2, 0), &mut catalogue).expect("a ring");
     let mut frame = Frame::with_capacity(SERIES);
     let mut numbers = Vec::new();
-    let mut source = ring.source(0, &catalogue);
+    let mut source = ring.source(0, &mut catalogue);
     source.seek(FrameNo(0));
     loop {
         match source.next(&mut frame).expect("memory can be read") {
@@ -129,7 +129,7 @@ fn one_damaged_block_costs_at_most_one_span_and_a_damaged_dictionary_its_segment
 }
 
 /// Series of the next frame that have a name, by what a fresh look at flash says; and whether its target has labels.
-fn named(ring: &mut Ring<Ram>, catalogue: &Catalogue, frame: &Frame) -> (usize, bool) {
+fn named(ring: &mut Ring<Ram>, catalogue: &mut Catalogue, frame: &Frame) -> (usize, bool) {
     let mut source = ring.source(0, catalogue);
     let mut names = source.names();
     let mut count = 0;
@@ -153,18 +153,18 @@ fn a_definition_that_cannot_be_read_again_is_missing_and_not_made_up() {
         let mut catalogue = catalogue();
         let (mut ring, _) = Ring::mount(sound.clone(), settings(), boot(2, 0), &mut catalogue).expect("a ring");
         let mut frame = Frame::with_capacity(SERIES);
-        let mut source = ring.source(0, &catalogue);
+        let mut source = ring.source(0, &mut catalogue);
         source.seek(FrameNo(0));
         while source.next(&mut frame).expect("memory can be read") != Next::Frame {}
         ring.storage_mut().damage(|image| image[block * 4096 + 40] ^= 1);
-        match named(&mut ring, &catalogue, &frame) {
+        match named(&mut ring, &mut catalogue, &frame) {
             (SERIES, true) => all += 1,
             (0, _) => none += 1,
             _ => some += 1,
         }
         // Nothing is kept of a failure.
         ring.storage_mut().damage(|image| image[block * 4096 + 40] ^= 1);
-        assert_eq!(named(&mut ring, &catalogue, &frame), (SERIES, true));
+        assert_eq!(named(&mut ring, &mut catalogue, &frame), (SERIES, true));
     }
     assert!(all > 55 && none + some > 0, "{all} {some} {none}");
 }

@@ -81,7 +81,7 @@ impl Model {
             Err(error) => panic!("seed {}: {error}", self.seed),
         };
         assert_eq!(number, next);
-        let mut told = tell(&self.world.frame, &self.world.catalogue);
+        let mut told = tell(&self.world.frame, &mut self.world.catalogue);
         told.number = number.0;
         told.unix_ms = self.ring().unix_ms(told.time_ms);
         self.frames.insert(number.0, told);
@@ -109,7 +109,7 @@ impl Model {
     fn check(&mut self, remote: usize) {
         self.settle_losses();
         let from = self.acked[remote];
-        let World { catalogue, .. } = &self.world;
+        let World { catalogue, .. } = &mut self.world;
         let ring = self.ring.as_mut().expect("mounted");
         let read = read_all(ring, catalogue, remote, FrameNo(from));
         let expected: Vec<&Told> = self.frames.range(from..).map(|(_, told)| told).collect();
@@ -136,7 +136,7 @@ impl Model {
         self.settle_losses();
         let mut wanted = self.world.rng.usize(1..60);
         let mut at = self.cursors[remote].max(self.acked[remote]);
-        let World { catalogue, .. } = &self.world;
+        let World { catalogue, .. } = &mut self.world;
         let ring = self.ring.as_mut().expect("mounted");
         let mut frame = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
         let mut source = ring.source(remote, catalogue);

@@ -37,7 +37,7 @@ fn append_commit_rotate_read_and_acknowledge_do_not_allocate() {
                 ring.commit(&mut world.catalogue).expect("memory takes everything");
             }
             if i % 40 == 39 {
-                let mut source = ring.source(0, &world.catalogue);
+                let mut source = ring.source(0, &mut world.catalogue);
                 loop {
                     match source.next(&mut frame).expect("memory gives everything") {
                         Next::Frame => {

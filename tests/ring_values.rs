@@ -24,7 +24,7 @@ fn fill(mut ram: Ram, seed: u64, frames: usize) -> (Ram, Vec<Told>) {
         for frame in 0..frames {
             world.scrape(ring.next_frame());
             let number = ring.append(&world.frame, &mut world.catalogue).expect("room");
-            let mut copy = tell(&world.frame, &world.catalogue);
+            let mut copy = tell(&world.frame, &mut world.catalogue);
             copy.number = number.0;
             copy.unix_ms = Some(1_700_000_000_000 + world.now as i64);
             told.push(copy);
@@ -60,7 +60,7 @@ fn read(reader: &mut FrameReader<Ram>) -> (Vec<Told>, u64) {
     let mut found = Vec::new();
     let unreadable = reader.for_each(|read| {
         let frame: &Frame = read.frame;
-        found.push(tell(frame, read.catalogue));
+        found.push(tell(frame, &mut *read.catalogue));
     });
     (found, unreadable)
 }

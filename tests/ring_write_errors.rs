@@ -47,7 +47,7 @@ fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
             }
             ring.commit(&mut world.catalogue).expect("sound");
             // One reader has been everywhere, the other begins when all is over.
-            let _ = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+            let _ = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
             for _ in 0..world.rng.usize(1..6) {
                 told.push(append(&mut ring, &mut world));
                 if world.rng.u8(0..5) == 0 {
@@ -55,7 +55,7 @@ fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
                 }
             }
             if world.rng.bool() {
-                let _ = read_all(&mut ring, &world.catalogue, 0, FrameNo(0));
+                let _ = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
             }
             let calls = world.rng.u64(1..14);
             fail(&mut ring, calls);
@@ -64,13 +64,13 @@ fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
             assert_eq!(ring.counters().loss(Reason::WriteError).frames, 0, "{seen}");
             for remote in 0..2 {
                 assert_eq!(
-                    read_all(&mut ring, &world.catalogue, remote, FrameNo(0)),
+                    read_all(&mut ring, &mut world.catalogue, remote, FrameNo(0)),
                     told,
                     "{seen}"
                 );
             }
             told.push(append(&mut ring, &mut world));
-            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told, "{seen}");
+            assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told, "{seen}");
             ring.storage_mut().fail_to = 0;
             ring.commit_with(&mut world.catalogue, Some(&mut spare))
                 .expect("sound again");
@@ -78,7 +78,7 @@ fn a_slot_that_fails_in_the_middle_of_a_chunk_costs_nothing() {
             coded_again += ring.counters().frames_coded_again;
             let image = ring.into_storage().crash(&[], 1);
             let mut ring = mount(image, &mut world, 2, 2);
-            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told, "{seen}");
+            assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told, "{seen}");
             // What was in memory is estimated from above.
             let mut losses = ring.counters().losses;
             losses[Reason::Crash as usize] = Loss::default();
@@ -113,7 +113,7 @@ fn in_memory_only_the_oldest_are_given_up_and_only_when_staging_is_full() {
             let all = ring.counters().loss(Reason::WriteError).frames as usize;
             // The four on flash can be read all the time.
             let readable: Vec<Told> = told[..4].iter().chain(&told[4 + all..]).cloned().collect();
-            assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), readable);
+            assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), readable);
         }
         assert!(filled);
         let all = ring.counters().loss(Reason::WriteError).frames as usize;
@@ -124,7 +124,7 @@ fn in_memory_only_the_oldest_are_given_up_and_only_when_staging_is_full() {
         let image = ring.into_storage().crash(&[], 1);
         let mut ring = mount(image, &mut world, 2, 1);
         let readable: Vec<Told> = told[..4].iter().chain(&told[4 + all..]).cloned().collect();
-        assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), readable);
+        assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), readable);
         assert_eq!(ring.counters().loss(Reason::WriteError).frames as usize, all);
         assert_eq!(ring.counters().loss(Reason::Damaged).frames, 0, "counted once");
     }
@@ -136,7 +136,7 @@ fn press(ring: &mut Ring<Ram>, world: &mut World, spare: &mut Frame) -> Told {
     while ring.append(&world.frame, &mut world.catalogue).is_err() {
         let _ = ring.commit_with(&mut world.catalogue, Some(spare));
     }
-    let mut told = tell(&world.frame, &world.catalogue);
+    let mut told = tell(&world.frame, &mut world.catalogue);
     told.number = ring.next_frame().0 - 1;
     told.unix_ms = ring.unix_ms(told.time_ms);
     told
@@ -144,8 +144,8 @@ fn press(ring: &mut Ring<Ram>, world: &mut World, spare: &mut Frame) -> Told {
 
 /// What is not there is counted as lost to write errors, and as nothing else. True: to the sample, because nothing of what was given
 /// up had reached the medium all the same.
-fn account(ring: &mut Ring<Ram>, world: &World, told: &[Told], seen: &str) -> bool {
-    let there = read_all(ring, &world.catalogue, 0, FrameNo(0));
+fn account(ring: &mut Ring<Ram>, world: &mut World, told: &[Told], seen: &str) -> bool {
+    let there = read_all(ring, &mut world.catalogue, 0, FrameNo(0));
     let mut lost: Vec<&Told> = told.iter().collect();
     for frame in &there {
         let place = lost.iter().position(|told| *told == frame);
@@ -206,7 +206,7 @@ fn what_is_given_up_is_counted_once_and_to_the_sample() {
                         2 => ring.cut(),
                         3 => {
                             // A sender has some in hand.
-                            let mut source = ring.source(0, &world.catalogue);
+                            let mut source = ring.source(0, &mut world.catalogue);
                             let mut frame = Frame::with_extras(32, EXTRAS_BYTES);
                             for _ in 0..3 {
                                 let _ = source.next(&mut frame).expect("memory can be read");
@@ -217,17 +217,17 @@ fn what_is_given_up_is_counted_once_and_to_the_sample() {
                 }
                 ring.storage_mut().fail_to = 0;
                 // Nothing is in hand any more.
-                ring.source(0, &world.catalogue).seek(FrameNo(0));
+                ring.source(0, &mut world.catalogue).seek(FrameNo(0));
                 ring.commit_with(&mut world.catalogue, Some(&mut spare))
                     .expect("sound again");
-                let to_the_sample = account(&mut ring, &world, &told, &seen);
+                let to_the_sample = account(&mut ring, &mut world, &told, &seen);
                 exact += u32::from(to_the_sample && ring.counters().loss(Reason::WriteError).samples > 0);
                 ring.commit(&mut world.catalogue).expect("sound");
                 lost += ring.counters().loss(Reason::WriteError).frames;
                 image = ring.into_storage().crash(&[], 1);
             }
             let mut ring = mount(image, &mut world, 9, 1);
-            account(&mut ring, &world, &told, &seen);
+            account(&mut ring, &mut world, &told, &seen);
         }
     }
     assert!(
@@ -261,7 +261,7 @@ fn a_degraded_ring_tries_one_block_a_minute_and_recovers_from_it() {
     ring.commit(&mut world.catalogue).expect("sound again");
     assert_eq!(ring.stats().staged_frames, 0);
     let lost = ring.counters().loss(Reason::WriteError).frames as usize;
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told[lost..]);
 }
 
 #[test]
@@ -283,5 +283,5 @@ fn syncs_that_fail_are_never_repeated_alone() {
     ring.commit(&mut world.catalogue).expect("sound again");
     let image = ring.into_storage().crash(&[], 1);
     let mut ring = mount(image, &mut world, 2, 1);
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
 }

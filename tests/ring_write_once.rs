@@ -59,7 +59,7 @@ fn no_commit_waits_for_an_erase_and_slots_wear_evenly() {
     // The first lap finds slots as formatting left them.
     assert_eq!(counters.slots_erased, counters.segments_opened + 1 - 5);
     let lost = counters.loss(Reason::Lapped).frames as usize;
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told[lost..]);
     let counts = erase_counts(&ring.into_storage().crash(&[], 1));
     assert_eq!(counts.len(), 5);
     assert!(
@@ -115,7 +115,7 @@ fn a_slot_that_does_not_erase_is_passed_over_before_a_commit_needs_it() {
     assert!(failures > 5, "{failures}");
     assert_eq!((counters.slots_failed, counters.erases_in_commits), (failures, 0));
     let lost = counters.loss(Reason::Lapped).frames as usize;
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told[lost..]);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told[lost..]);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_full_ring_that_is_to_stop_is_not_erased_ahead() {
     }
     assert!(ring.stats().stopped);
     assert_eq!(ring.counters().loss(Reason::Lapped).frames, 0);
-    assert_eq!(read_all(&mut ring, &world.catalogue, 0, FrameNo(0)), told);
+    assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), told);
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn power_cuts_while_erasing_ahead_cost_nothing_that_was_kept() {
                 .collect();
             ram = ring.into_storage().crash(&outcomes, seed);
             let mut after = mount(ram.clone(), &mut world, 100 + boot, WhenFull::DropOldest);
-            let read = read_all(&mut after, &world.catalogue, 0, FrameNo(0));
+            let read = read_all(&mut after, &mut world.catalogue, 0, FrameNo(0));
             // An acknowledgement that was not written makes some frames come again; a lapped ring has fewer.
             let new = read.len().min(told.len());
             assert_eq!(

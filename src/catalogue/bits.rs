@@ -50,6 +50,13 @@ impl Bits {
             .is_some_and(|word| word & (1 << (i % WORD)) != 0)
     }
 
+    /// Members from `from` to below `to`, which lie in one word.
+    pub(crate) fn count(&self, from: usize, to: usize) -> usize {
+        let below = |i: usize| (1_u64 << (i - (from / WORD * WORD))) - 1;
+        let word = self.words.get(from / WORD).map_or(0, |&word| u64::from(word));
+        (word & below(to) & !below(from)).count_ones() as usize
+    }
+
     /// The smallest member at or above `from`.
     pub(crate) fn next_set(&self, from: usize) -> Option<usize> {
         self.next(from, 0)
@@ -100,6 +107,9 @@ mod tests {
                 assert_eq!(bits.next_set(from), wanted(true));
                 assert_eq!(bits.next_clear(from), wanted(false));
                 assert_eq!(bits.has(i), i < len && model[i]);
+                let (group, at) = (i / 16 * 16, i.min(len));
+                let members = (group..at).filter(|&i| model[i]).count();
+                assert_eq!(bits.count(group, i.max(group)), members);
             }
             bits.clear();
             assert_eq!(bits.next_set(0), None);

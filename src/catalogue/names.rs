@@ -37,7 +37,7 @@ pub trait Definitions {
 /// Names of series and labels of targets: a catalogue's, or definitions that are read on demand.
 pub enum Names<'a> {
     /// In memory.
-    Catalogue(&'a Catalogue),
+    Catalogue(&'a mut Catalogue),
     /// Elsewhere.
     Stored(&'a mut dyn Definitions),
 }
@@ -51,8 +51,8 @@ impl core::fmt::Debug for Names<'_> {
     }
 }
 
-impl<'a> From<&'a Catalogue> for Names<'a> {
-    fn from(catalogue: &'a Catalogue) -> Self {
+impl<'a> From<&'a mut Catalogue> for Names<'a> {
+    fn from(catalogue: &'a mut Catalogue) -> Self {
         Self::Catalogue(catalogue)
     }
 }
@@ -61,12 +61,7 @@ impl Names<'_> {
     /// The definition of `s`, with the labels of target `t`; `None`: there is none, or it can no longer be read.
     pub fn definition(&mut self, s: SeriesRef, t: TargetRef) -> Option<Definition<'_>> {
         match self {
-            Self::Catalogue(catalogue) => Some(Definition {
-                text: catalogue.text(s)?,
-                kind: catalogue.kind(s),
-                target: catalogue.target_of(s)?,
-                target_body: catalogue.target_body(t),
-            }),
+            Self::Catalogue(catalogue) => catalogue.definition(s, t),
             Self::Stored(stored) => stored.definition(s, t),
         }
     }

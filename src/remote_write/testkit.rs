@@ -186,7 +186,7 @@ impl FrameSource for Frames {
     }
 
     fn names(&mut self) -> Names<'_> {
-        Names::Catalogue(&self.catalogue)
+        Names::Catalogue(&mut self.catalogue)
     }
 }
 

@@ -379,7 +379,7 @@ fn agrees_with_a_naive_model_over_10_000_interleaved_scrapes() {
         if failed || running.wanted.is_empty() {
             finish(&mut rig, t, model, !failed);
             ended += 1;
-            compare(&rig, &models);
+            compare(&mut rig, &models);
         }
     }
 }
@@ -399,7 +399,7 @@ fn finish(rig: &mut Rig, t: TargetRef, model: &mut Model, success: bool) {
     rig.catalogue.reclaim(FrameNo(rig.frame.saturating_sub(2)));
 }
 
-fn compare(rig: &Rig, models: &[Model]) {
+fn compare(rig: &mut Rig, models: &[Model]) {
     let mut live = BTreeMap::new();
     let mut texts = 0;
     for (t, model) in models.iter().enumerate() {

@@ -7,7 +7,7 @@
 
 use super::commit::{Head, Opening, put};
 use super::counters::{Loss, Reason};
-use super::dictionary::{DictHead, put_entry};
+use super::dictionary::{self, DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
 use super::record::{Ack, Ahead, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
 use super::slots::{Slot, State};
@@ -316,23 +316,26 @@ impl<S: Storage> Ring<S> {
     }
 
     /// Codes consecutive undefined series of `target` from `first` on into the raw buffer, up to `limit` bytes.
-    fn gather(&mut self, first: SeriesRef, target: TargetRef, limit: usize, catalogue: &Catalogue) -> (u16, usize) {
+    fn gather(&mut self, first: SeriesRef, target: TargetRef, limit: usize, catalogue: &mut Catalogue) -> (u16, usize) {
         let whole = self.head.is_some_and(|head| !head.dictionary_done);
         let mut sink = SliceSink::new(&mut self.scratch.raw[..limit]);
         let (mut before, mut count, mut len) = (None, 0u16, 0);
+        // The one before is a copy: the catalogue has one text at a time.
+        let copy = &mut self.scratch.text;
         for index in first.0..crate::limits::MAX_SERIES as u16 {
             let series = SeriesRef(index);
             let wanted = catalogue.is_dirty(series) && (whole || self.needed.has(usize::from(index)));
-            let (Some(text), true) = (
-                catalogue.text(series),
-                wanted && catalogue.target_of(series) == Some(target),
-            ) else {
-                break;
-            };
-            if put_entry(&mut sink, before, text, catalogue.kind(series)).is_err() {
+            if !wanted || catalogue.target_of(series) != Some(target) {
                 break;
             }
-            (before, count, len) = (Some(text), count + 1, sink.len());
+            let kind = catalogue.kind(series);
+            let Some(text) = catalogue.text(series) else { break };
+            let last = before.and_then(|len: usize| dictionary::split(copy.get(..len)?).ok());
+            if put_entry(&mut sink, last, text, kind).is_err() {
+                break;
+            }
+            before = dictionary::join(text, copy);
+            (count, len) = (count + 1, sink.len());
         }
         (count, len)
     }

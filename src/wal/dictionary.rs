@@ -7,7 +7,7 @@
 //! Costs 9 to 11 bytes per series with snappy, 16 to 24 without (three exporters' captures). Decoding checks every
 //! length; what does not parse is refused as a whole and nothing is defined.
 
-use super::record::RecordFault;
+use super::record::{RecordFault, SliceSink};
 use crate::catalogue::{Catalogue, SeriesText};
 use crate::frame::Full;
 use crate::limits::{MAX_SERIES, MAX_SERIES_TEXT_BYTES, MAX_TARGETS};
@@ -260,6 +260,15 @@ pub(crate) fn split(text: &[u8]) -> Result<SeriesText<'_>, RecordFault> {
         name: utf8(&text[..split])?,
         body: utf8(&text[split + 1..])?,
     })
+}
+
+/// The text of an entry, as [`split`] takes it, in `out`; its length. `None`: it does not fit.
+pub(crate) fn join(text: SeriesText<'_>, out: &mut [u8]) -> Option<usize> {
+    let mut sink = SliceSink::new(out);
+    for part in [text.name.as_bytes(), &[SEPARATOR], text.body.as_bytes()] {
+        sink.put(part).ok()?;
+    }
+    Some(sink.len())
 }
 
 /// Checks that a whole DICT record parses.

@@ -243,8 +243,6 @@ pub struct Ring<S: Storage> {
     needed: Bits,
     /// Bytes their definitions may take.
     needed_bytes: usize,
-    /// Bytes a whole dictionary may take, and for how many series that was computed.
-    dictionary_bytes: (usize, usize),
     /// Boot time of the mount.
     mounted: Instant,
     /// Latest boot time heard of.

@@ -206,7 +206,6 @@ impl<S: Storage> Ring<S> {
             held: heapless::Vec::new(),
             needed: Bits::new(config.max_series),
             needed_bytes: 0,
-            dictionary_bytes: (0, 0),
             mounted: boot.now,
             now: boot.now,
             degraded_since: None,

@@ -123,7 +123,7 @@ impl Reader {
 /// The frames of a ring for one remote. Borrowed anew for every use; the position stays in the ring.
 pub struct RingSource<'a, S: Storage> {
     ring: &'a mut Ring<S>,
-    writer: &'a Catalogue,
+    writer: &'a mut Catalogue,
     remote: usize,
     view: View,
 }
@@ -139,7 +139,7 @@ impl<S: Storage> core::fmt::Debug for RingSource<'_, S> {
 impl<S: Storage> Ring<S> {
     /// The frames for remote `remote` (its place in the configuration; the last one stands for any beyond). `catalogue` is
     /// the writer's.
-    pub fn source<'a>(&'a mut self, remote: usize, catalogue: &'a Catalogue) -> RingSource<'a, S> {
+    pub fn source<'a>(&'a mut self, remote: usize, catalogue: &'a mut Catalogue) -> RingSource<'a, S> {
         let remote = remote.min(self.remotes.len().saturating_sub(1));
         RingSource {
             ring: self,

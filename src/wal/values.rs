@@ -55,12 +55,12 @@ impl<S: Storage> core::fmt::Debug for FrameReader<S> {
 }
 
 /// A frame in its place.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Read<'a> {
     /// The frame; its wall time is set if it is known.
     pub frame: &'a Frame,
     /// Names its series.
-    pub catalogue: &'a Catalogue,
+    pub catalogue: &'a mut Catalogue,
     /// Changes with every change of the catalogue: as long as it stays the same, a reference means the same series.
     pub generation: u64,
 }
@@ -140,7 +140,7 @@ impl<S: Storage> FrameReader<S> {
 
     /// Gives every frame that can be read to `visit`, in rising number, none twice. Returns how many are there but
     /// cannot be read.
-    pub fn for_each(&mut self, mut visit: impl FnMut(&Read<'_>)) -> u64 {
+    pub fn for_each(&mut self, mut visit: impl FnMut(&mut Read<'_>)) -> u64 {
         let mut pass = Pass {
             generation: 0,
             from: FrameNo(0),
@@ -153,7 +153,7 @@ impl<S: Storage> FrameReader<S> {
         pass.unreadable
     }
 
-    fn segment(&mut self, slot: u32, pass: &mut Pass, visit: &mut dyn FnMut(&Read<'_>)) {
+    fn segment(&mut self, slot: u32, pass: &mut Pass, visit: &mut dyn FnMut(&mut Read<'_>)) {
         let inspector = &mut self.inspector;
         inspector
             .index
@@ -192,7 +192,7 @@ impl<S: Storage> FrameReader<S> {
     }
 
     /// False: what follows in the segment cannot be understood.
-    fn record(&mut self, kind: u8, len: usize, pass: &mut Pass, visit: &mut dyn FnMut(&Read<'_>)) -> bool {
+    fn record(&mut self, kind: u8, len: usize, pass: &mut Pass, visit: &mut dyn FnMut(&mut Read<'_>)) -> bool {
         let inspector = &mut self.inspector;
         let bytes = &inspector.record[..len];
         match kind {
@@ -239,9 +239,9 @@ impl<S: Storage> FrameReader<S> {
                 } else if self.frame.number >= pass.from {
                     pass.from = FrameNo(self.frame.number.0.saturating_add(1));
                     self.frame.unix_ms = self.boots.unix_ms(self.decoder.boot(), self.frame.time_ms);
-                    visit(&Read {
+                    visit(&mut Read {
                         frame: &self.frame,
-                        catalogue: &self.catalogue,
+                        catalogue: &mut self.catalogue,
                         generation: pass.generation,
                     });
                 }

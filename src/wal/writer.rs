@@ -6,7 +6,6 @@
 
 use super::config::{AppendError, Commit};
 use super::counters::{Loss, Reason};
-use super::dictionary::put_entry;
 use super::record::{self, SliceSink, Start, UNKNOWN_MS, kind};
 use super::storage::Storage;
 use super::{DEGRADED_PAUSE_MS, Ring, SYNC_SPAN_BYTES};
@@ -14,7 +13,6 @@ use crate::catalogue::Catalogue;
 use crate::clock::Instant;
 use crate::frame::{Frame, FrameNo};
 use crate::sample::SeriesRef;
-use crate::value::varint::ByteCount;
 
 /// Bytes of an entry beyond its text, at most: type, prefix, suffix, length; and of a record around few entries.
 const ENTRY_OVERHEAD: usize = 16;
@@ -385,7 +383,7 @@ impl<S: Storage> Ring<S> {
             return true;
         }
         let definitions = if whole {
-            self.whole_dictionary_bytes(catalogue)
+            Self::whole_dictionary_bytes(catalogue)
         } else {
             self.needed_bytes + self.target_bytes(catalogue)
         };
@@ -406,37 +404,19 @@ impl<S: Storage> Ring<S> {
         bytes
     }
 
-    /// Bytes of all definitions, uncompressed; computed anew when the number of series has moved by a sixteenth.
-    fn whole_dictionary_bytes(&mut self, catalogue: &Catalogue) -> usize {
+    /// Bytes of all definitions, uncompressed: no less.
+    fn whole_dictionary_bytes(catalogue: &Catalogue) -> usize {
         let series = catalogue.len() + catalogue.waiting();
-        let (bytes, of) = self.dictionary_bytes;
-        if bytes > 0 && series.abs_diff(of) <= of / 16 {
-            return bytes;
-        }
-        let mut count = ByteCount(0);
-        let mut before = None;
-        for index in 0..catalogue.capacity() {
-            let series = SeriesRef(index as u16);
-            let text = catalogue.text(series);
-            if let Some(text) = text {
-                // Counting is never full.
-                let _ = put_entry(&mut count, before, text, catalogue.kind(series));
-            }
-            before = text;
-        }
-        let targets = crate::limits::MAX_TARGETS.min(64);
-        let bodies: usize = (0..targets)
-            .map(|target| catalogue.target_body(crate::sample::TargetRef(target as u8)).len())
-            .sum();
+        // The catalogue keeps texts as the dictionary writes them, but for the type and for what a group's first one shares.
+        let bytes = catalogue.text_bytes_used() + series;
         // A sixteenth for growth, and heads of records.
-        let bytes = count.0 + count.0 / 16 + bodies + targets * ENTRY_OVERHEAD;
-        self.dictionary_bytes = (bytes, series);
-        bytes
+        bytes + bytes / 16 + crate::limits::MAX_TARGETS * ENTRY_OVERHEAD
     }
 }
 
 fn entry_bytes(series: SeriesRef, catalogue: &Catalogue) -> usize {
-    catalogue
-        .text(series)
-        .map_or(0, |text| text.name.len() + text.body.len() + ENTRY_OVERHEAD)
+    match catalogue.text_len(series) {
+        0 => 0,
+        bytes => bytes + ENTRY_OVERHEAD,
+    }
 }

@@ -256,7 +256,7 @@ impl Pipeline {
     }
 
     fn drain(&mut self, reach: Reach) {
-        let mut source = self.ring.source(0, &self.catalogue);
+        let mut source = self.ring.source(0, &mut self.catalogue);
         if reach == Reach::Read {
             while source.next(&mut self.frame).expect("memory can be read") != Next::End {
                 black_box(&self.frame);

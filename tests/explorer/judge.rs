@@ -133,7 +133,7 @@ impl Explorer {
     }
 
     /// The oracle proper.
-    pub(super) fn check(&mut self, ring: &mut Ring<Device>, world: &World, known: &Known, strict: bool) {
+    pub(super) fn check(&mut self, ring: &mut Ring<Device>, world: &mut World, known: &Known, strict: bool) {
         let holding = self.setup.holding();
         self.present.clear();
         let mut read_from = u64::MAX;
@@ -160,7 +160,7 @@ impl Explorer {
             let from = self.present.len();
             self.read(ring, world, known, remote, ack, usize::MAX);
             // Nothing of it is in a sender's hands.
-            ring.source(remote, &world.catalogue).seek(FrameNo(ack));
+            ring.source(remote, &mut world.catalogue).seek(FrameNo(ack));
             if remote < holding && (strict || !self.spared.is_empty()) {
                 self.check_durable(known, remote, from);
             }
@@ -196,7 +196,7 @@ impl Explorer {
     pub(super) fn read(
         &mut self,
         ring: &mut Ring<Device>,
-        world: &World,
+        world: &mut World,
         known: &Known,
         remote: usize,
         from: u64,
@@ -209,7 +209,7 @@ impl Explorer {
         let loses_blocks = ring.storage().plan.may_lose_a_block();
         // Every fourth time every name of every frame is read again.
         let mut seen = (!self.states.is_multiple_of(4) && !loses_blocks).then(Seen::default);
-        let mut source = ring.source(remote, &world.catalogue);
+        let mut source = ring.source(remote, &mut world.catalogue);
         source.seek(FrameNo(from));
         for _ in 0..limit {
             match source.next(&mut frame) {
@@ -287,7 +287,7 @@ impl Explorer {
             Ok(number) => known.append(
                 Told {
                     number: number.0,
-                    print: print(&world.frame, &world.catalogue),
+                    print: print(&world.frame, &mut world.catalogue),
                     unix_ms: ring.unix_ms(world.frame.time_ms),
                     durable: false,
                     owed: false,

@@ -160,7 +160,7 @@ impl Explorer {
         };
         let limit = self.rng.usize(0..8);
         self.present.clear();
-        let to = self.read(&mut live.ring, &live.world, &live.known, remote, from, limit);
+        let to = self.read(&mut live.ring, &mut live.world, &live.known, remote, from, limit);
         live.known.shade(&live.ring);
         live.known.read_to[remote] = to;
     }

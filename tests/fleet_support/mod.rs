@@ -76,7 +76,7 @@ pub struct Run {
 }
 
 struct Scrapes<'a> {
-    catalogue: &'a Catalogue,
+    catalogue: &'a mut Catalogue,
     position: u64,
     /// Scrapes up to now.
     end: u64,
@@ -184,7 +184,7 @@ fn sender(plan: &Plan, number: usize, first: u64, replay: u64) -> Sender {
 
 /// Lets it happen.
 pub fn run(plan: &Plan) -> Run {
-    let catalogue = catalogue();
+    let mut catalogue = catalogue();
     let metadata = Metadata::new(0, 0);
     let (down, up) = (plan.steady_ms, plan.steady_ms + plan.outage_ms);
     let until = up + plan.after_ms;
@@ -243,7 +243,7 @@ pub fn run(plan: &Plan) -> Run {
             None => {}
         }
         let mut source = Scrapes {
-            catalogue: &catalogue,
+            catalogue: &mut catalogue,
             position: agent.position,
             end: scraped(agent.phase_ms, plan, now),
             phase_ms: agent.phase_ms,

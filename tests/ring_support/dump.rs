@@ -270,7 +270,7 @@ fn event_lines(out: &mut String, headless: &mut String, slot: u32, event: &Event
     }
 }
 
-fn frame_lines(out: &mut String, read: &Read<'_>) {
+fn frame_lines(out: &mut String, read: &mut Read<'_>) {
     let frame = read.frame;
     let (number, up) = (frame.number.0, if frame.up { "up" } else { "down" });
     let wall = frame.unix_ms.map_or_else(|| "-".to_owned(), |wall| wall.to_string());
@@ -333,7 +333,7 @@ fn extra_line(out: &mut String, extra: &Extra<'_>) {
     }
 }
 
-fn text(catalogue: &Catalogue, series: SeriesRef) -> String {
+fn text(catalogue: &mut Catalogue, series: SeriesRef) -> String {
     let text = catalogue.text(series).expect("frames that are read have names");
     format!("{}{{{}}}", text.name, text.body)
 }

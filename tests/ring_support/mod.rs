@@ -279,14 +279,14 @@ impl World {
 pub fn append(ring: &mut Ring<Ram>, world: &mut World) -> Told {
     world.scrape(ring.next_frame());
     let number = ring.append(&world.frame, &mut world.catalogue).expect("room");
-    let mut told = tell(&world.frame, &world.catalogue);
+    let mut told = tell(&world.frame, &mut world.catalogue);
     told.number = number.0;
     told.unix_ms = ring.unix_ms(told.time_ms);
     told
 }
 
 /// Everything remote `remote` can read from frame `from` on.
-pub fn read_all(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize, from: FrameNo) -> Vec<Told> {
+pub fn read_all(ring: &mut Ring<Ram>, catalogue: &mut Catalogue, remote: usize, from: FrameNo) -> Vec<Told> {
     let mut frame = Frame::with_extras(32, EXTRAS_BYTES);
     let mut all = Vec::new();
     let mut source = ring.source(remote, catalogue);

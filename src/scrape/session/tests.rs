@@ -149,13 +149,15 @@ fn session(max_samples: usize) -> Session {
     })
 }
 
-fn shot(frame: &Frame, catalogue: &Catalogue, health: &Health) -> Shot {
+fn shot(frame: &Frame, catalogue: &mut Catalogue, health: &Health) -> Shot {
     let explicit: BTreeMap<_, _> = frame
         .explicit
         .iter()
         .map(|time| (time.position, time.unix_ms))
         .collect();
     assert_eq!(explicit.len(), frame.explicit.len());
+    let mut stale: Vec<_> = frame.stale.iter().map(|&s| full_text(catalogue, s)).collect();
+    stale.sort();
     let samples = frame.samples.iter().enumerate().map(|(position, sample)| {
         let value = f64::from_bits(sample.number.to_bits());
         let time = explicit.get(&(position as u16)).copied();
@@ -163,8 +165,6 @@ fn shot(frame: &Frame, catalogue: &Catalogue, health: &Health) -> Shot {
     });
     assert_eq!(health.state == HealthState::Up, frame.up);
     assert_eq!(health.last_scrape, Some(Instant(frame.time_ms)));
-    let mut stale: Vec<_> = frame.stale.iter().map(|&s| full_text(catalogue, s)).collect();
-    stale.sort();
     Shot {
         up: frame.up,
         samples: samples.collect(),
@@ -175,13 +175,14 @@ fn shot(frame: &Frame, catalogue: &Catalogue, health: &Health) -> Shot {
 }
 
 /// The series as a receiver sees it: the entry's labels, the target's where the entry has none of the name, no empty ones.
-fn full_text(catalogue: &Catalogue, s: SeriesRef) -> String {
-    let text = catalogue.text(s).unwrap();
+fn full_text(catalogue: &mut Catalogue, s: SeriesRef) -> String {
+    let target = catalogue.target_of(s).unwrap();
+    let found = catalogue.definition(s, target).unwrap();
+    let text = found.text;
     let mut labels = Labels::new(65_536);
     labels.load_body(text.body).unwrap();
     let mut own = Labels::new(65_536);
-    own.load_body(catalogue.target_body(catalogue.target_of(s).unwrap()))
-        .unwrap();
+    own.load_body(found.target_body).unwrap();
     for label in own.iter() {
         if !labels.contains(label.name) {
             labels.set(label.name, label.value).unwrap();

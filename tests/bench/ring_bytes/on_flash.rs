@@ -171,7 +171,7 @@ impl<'a> Bench<'a> {
         let mut frame = Frame::with_capacity(self.catalogue.capacity());
         let (mut samples, mut frames) = (0, 0);
         let start = Instant::now();
-        let mut source = self.ring.source(0, &self.catalogue);
+        let mut source = self.ring.source(0, &mut self.catalogue);
         source.seek(FrameNo(0));
         loop {
             match source.next(&mut frame).expect("memory can be read") {

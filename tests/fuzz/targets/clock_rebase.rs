@@ -106,7 +106,7 @@ impl Model {
 
     fn check(&mut self) {
         let ring = self.ring.as_mut().expect("mounted");
-        let read = drain(ring, &self.world.catalogue, 0);
+        let read = drain(ring, &mut self.world.catalogue, 0);
         if self.lies {
             return;
         }

@@ -34,15 +34,17 @@ fn write_back(
     catalogue: &mut Catalogue,
 ) {
     let mut entries = Bounded::with_capacity(RAW);
-    let mut before: Option<SeriesText<'_>> = None;
+    let mut before: Option<(String, String)> = None;
     for index in first..first + count {
         let series = SeriesRef(index);
-        let text = catalogue.text(series).expect("it was defined");
-        assert_eq!(catalogue.target_of(series), Some(target));
-        if dictionary::put_entry(&mut entries, before, text, catalogue.kind(series)).is_err() {
+        let found = catalogue.definition(series, target).expect("it was defined");
+        assert_eq!(found.target, target);
+        let text = found.text;
+        let last = before.as_ref().map(|(name, body)| SeriesText { name, body });
+        if dictionary::put_entry(&mut entries, last, text, found.kind).is_err() {
             return;
         }
-        before = Some(text);
+        before = Some((text.name.to_owned(), text.body.to_owned()));
     }
     let mut bytes = vec![0; 2 * RAW];
     let (method, stored) = if packed {
@@ -72,7 +74,8 @@ fn write_back(
     for index in first..first + count {
         let (text, kind) = entries.next_entry().expect("own entries parse");
         let series = SeriesRef(index);
-        assert_eq!((catalogue.text(series), catalogue.kind(series)), (Some(text), kind));
+        assert_eq!(catalogue.kind(series), kind);
+        assert_eq!(catalogue.text(series), Some(text));
     }
     assert!(entries.is_done());
 }

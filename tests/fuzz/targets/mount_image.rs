@@ -96,10 +96,10 @@ pub fn mount_image(data: &[u8]) {
     let Ok((mut ring, _)) = rings::mount(ram, config(&geometry, 2, snappy), &mut world, 1) else {
         return;
     };
-    rings::drain(&mut ring, &world.catalogue, 0);
+    rings::drain(&mut ring, &mut world.catalogue, 0);
     world.adopt();
     let numbers = write(&mut ring, &mut world);
-    rings::drain(&mut ring, &world.catalogue, 1);
+    rings::drain(&mut ring, &mut world.catalogue, 1);
     let lapped = ring.counters().frames_lapped;
     let committed = ring.commit(&mut world.catalogue);
     // Segments that hold one frame each may fill the ring at once.
@@ -109,7 +109,7 @@ pub fn mount_image(data: &[u8]) {
     let ram = ring.into_storage().crash(&[], 1);
     let mounted = rings::mount(ram, config(&geometry, 2, snappy), &mut world, 2);
     let (mut ring, _) = mounted.expect("what mounted once mounts again");
-    let read = rings::drain(&mut ring, &world.catalogue, 0);
+    let read = rings::drain(&mut ring, &mut world.catalogue, 0);
     if options & 8 == 0 {
         committed.expect("the medium takes writes");
         for number in numbers {

@@ -53,7 +53,7 @@ fn prepare(choice: u8) -> Prepared {
                 world.scrape(ring.next_frame());
                 match ring.append(&world.frame, &mut world.catalogue) {
                     Ok(number) => {
-                        let mut told = tell(&world.frame, &world.catalogue);
+                        let mut told = tell(&world.frame, &mut world.catalogue);
                         told.number = number.0;
                         told.unix_ms = ring.unix_ms(told.time_ms);
                         frames.insert(number.0, told);
@@ -208,7 +208,7 @@ pub fn mutate_image(data: &[u8]) {
     };
     let acknowledged = mounted.acknowledged(0).0;
     assert!(acknowledged <= ring.acknowledged, "an acknowledgement is invented");
-    let numbers = nothing_invented(ring, &drain(&mut mounted, &world.catalogue, 0));
+    let numbers = nothing_invented(ring, &drain(&mut mounted, &mut world.catalogue, 0));
     for &(number, slot) in &ring.places {
         let wanted = number >= ring.acknowledged && !slots[slot as usize];
         assert!(
@@ -221,7 +221,7 @@ pub fn mutate_image(data: &[u8]) {
     for _ in 0..4 {
         world.scrape(mounted.next_frame());
         if let Ok(number) = mounted.append(&world.frame, &mut world.catalogue) {
-            let mut told = tell(&world.frame, &world.catalogue);
+            let mut told = tell(&world.frame, &mut world.catalogue);
             (told.number, told.unix_ms) = (number.0, mounted.unix_ms(told.time_ms));
             written.push(told);
         }
@@ -238,7 +238,7 @@ pub fn mutate_image(data: &[u8]) {
     let room = mounted.counters().frames_lapped == lapped;
     let ram = mounted.into_storage().crash(&[], 1);
     let (mut mounted, _) = rings::mount(ram.clone(), config(&ram), &mut world, 101).expect("it mounted before");
-    let read = drain(&mut mounted, &world.catalogue, 0);
+    let read = drain(&mut mounted, &mut world.catalogue, 0);
     for told in &read {
         // Where every trace of a boot is gone, its numbers are given out again.
         let appended = ring.frames.get(&told.number);

@@ -122,7 +122,7 @@ impl Model {
             Err(error) => panic!("{error}"),
         };
         assert_eq!(number, next);
-        let mut told = tell(frame, &*catalogue);
+        let mut told = tell(frame, catalogue);
         told.number = number.0;
         told.unix_ms = ring.unix_ms(told.time_ms);
         self.frames.insert(number.0, told);
@@ -187,7 +187,7 @@ impl Model {
         let slowest = slowest.min_by_key(|&remote| self.ring.as_ref().expect("mounted").acknowledged(remote));
         let left = drain(
             self.ring.as_mut().expect("mounted"),
-            &self.world.catalogue,
+            &mut self.world.catalogue,
             slowest.unwrap_or(0),
         );
         self.lapped_to = self.lapped_to.max(left.first().map_or(to, |told| told.number));
@@ -195,7 +195,7 @@ impl Model {
 
     /// Everything `remote` can read is as appended, and nothing is missing that is neither acknowledged nor counted.
     fn check(&mut self, remote: usize) -> BTreeSet<u64> {
-        let read = drain(self.ring.as_mut().expect("mounted"), &self.world.catalogue, remote);
+        let read = drain(self.ring.as_mut().expect("mounted"), &mut self.world.catalogue, remote);
         for told in &read {
             assert_eq!(Some(told), self.frames.get(&told.number), "invented");
         }

@@ -128,13 +128,13 @@ pub fn record_walk(data: &[u8]) {
         return;
     };
     for remote in 0..2 {
-        rings::drain(&mut ring, &world.catalogue, remote);
+        rings::drain(&mut ring, &mut world.catalogue, remote);
     }
     world.adopt();
     world.scrape(ring.next_frame());
     let _ = ring.append(&world.frame, &mut world.catalogue);
     // Whatever stands there may be full, or of another version.
     let _ = ring.close(&mut world.catalogue);
-    rings::drain(&mut ring, &world.catalogue, 0);
+    rings::drain(&mut ring, &mut world.catalogue, 0);
     rings::inspect(ring.storage());
 }

@@ -46,7 +46,7 @@ pub fn mount(
 }
 
 /// Everything a remote can read, from where it stands acknowledged: it ends, and numbers rise.
-pub fn drain(ring: &mut Ring<Ram>, catalogue: &Catalogue, remote: usize) -> Vec<Told> {
+pub fn drain(ring: &mut Ring<Ram>, catalogue: &mut Catalogue, remote: usize) -> Vec<Told> {
     let from = ring.acknowledged(remote);
     let mut frame = Frame::with_extras(32, EXTRAS_BYTES);
     let mut all: Vec<Told> = Vec::new();
@@ -80,7 +80,7 @@ pub fn inspect(ram: &Ram) -> Vec<Told> {
     assert!(events < MANY, "{events} events");
     let mut all: Vec<Told> = Vec::new();
     FrameReader::new(inspector).for_each(|read| {
-        let told = tell(read.frame, read.catalogue);
+        let told = tell(read.frame, &mut *read.catalogue);
         assert!(all.last().is_none_or(|last| last.number < told.number), "numbers rise");
         all.push(told);
         assert!(all.len() < MANY, "reading does not end");

@@ -164,7 +164,7 @@ impl Names {
     }
 
     /// Number of the series in place `place` of the cache.
-    fn id(&mut self, read: &Read<'_>, place: usize) -> Id {
+    fn id(&mut self, read: &mut Read<'_>, place: usize) -> Id {
         if self.generation != read.generation {
             self.generation = read.generation;
             self.cache.fill(UNKNOWN);
@@ -180,17 +180,20 @@ impl Names {
         found
     }
 
-    fn resolve(&mut self, read: &Read<'_>, place: usize) -> Option<Id> {
-        let text = match place.checked_sub(MAX_SERIES) {
+    fn resolve(&mut self, read: &mut Read<'_>, place: usize) -> Option<Id> {
+        let target = read.frame.target;
+        let (text, target_body) = match place.checked_sub(MAX_SERIES) {
             // A reference has 16 bits: the cache is no longer than that.
-            None => read.catalogue.text(SeriesRef(place as u16))?,
-            Some(synthetic) => SeriesText {
-                name: SYNTHETIC[synthetic % SYNTHETIC.len()],
-                body: "",
-            },
+            None => {
+                let found = read.catalogue.definition(SeriesRef(place as u16), target)?;
+                (found.text, found.target_body)
+            }
+            Some(synthetic) => {
+                let name = SYNTHETIC[synthetic % SYNTHETIC.len()];
+                (SeriesText { name, body: "" }, read.catalogue.target_body(target))
+            }
         };
-        let target = read.catalogue.target_body(read.frame.target);
-        let labels = self.identity.resolve(text, target).ok()??;
+        let labels = self.identity.resolve(text, target_body).ok()??;
         let mut body = String::new();
         labels.write_body(&mut body).ok()?;
         let next = self.ids.len() as Id;
@@ -305,7 +308,7 @@ fn group_len(rest: &[((String, String), Id)], counts: &[u64], pass_samples: u64)
 pub(super) fn each_selected<S: Storage>(
     reader: &mut FrameReader<S>,
     selection: &Selection,
-    mut visit: impl FnMut(&Read<'_>),
+    mut visit: impl FnMut(&mut Read<'_>),
 ) -> u64 {
     let acknowledged = reader.summary().acknowledged;
     let mut wanted: [Option<bool>; MAX_TARGETS] = [None; MAX_TARGETS];

@@ -19,7 +19,7 @@
 //! Memory: a batch (about 1 MB) and what [`crate::wal::values`] takes.
 
 use super::selection::Selection;
-use crate::catalogue::Names;
+use crate::catalogue::{Catalogue, Names};
 use crate::frame::{Frame, FrameNo, FrameSource, Next};
 use crate::host::app::drainer::seen;
 use crate::host::civil::Timestamp;
@@ -256,7 +256,8 @@ struct Sending<'a> {
 
 /// One frame as a source.
 struct One<'a> {
-    read: &'a Read<'a>,
+    from: &'a Frame,
+    catalogue: &'a mut Catalogue,
     boundary: bool,
     given: bool,
 }
@@ -273,23 +274,23 @@ impl FrameSource for One<'_> {
         }
         self.given = true;
         // A frame as large as the reader's own takes it.
-        match frame.copy_from(self.read.frame) {
+        match frame.copy_from(self.from) {
             Ok(()) => Ok(Next::Frame),
             Err(_) => Ok(Next::End),
         }
     }
 
     fn seek(&mut self, at: FrameNo) {
-        self.given = at > self.read.frame.number;
+        self.given = at > self.from.number;
     }
 
     fn names(&mut self) -> Names<'_> {
-        Names::Catalogue(self.read.catalogue)
+        Names::Catalogue(self.catalogue)
     }
 }
 
 impl Sending<'_> {
-    fn take(&mut self, read: &Read<'_>, selection: &Selection) {
+    fn take(&mut self, read: &mut Read<'_>, selection: &Selection) {
         if self.halt.is_some() {
             return;
         }
@@ -300,10 +301,11 @@ impl Sending<'_> {
         }
     }
 
-    fn add(&mut self, read: &Read<'_>) -> Result<(), Halt> {
+    fn add(&mut self, read: &mut Read<'_>) -> Result<(), Halt> {
         let boundary = core::mem::replace(&mut self.generation, read.generation) != read.generation;
         let mut source = One {
-            read,
+            from: read.frame,
+            catalogue: read.catalogue,
             boundary,
             given: false,
         };
