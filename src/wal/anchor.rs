@@ -71,7 +71,10 @@ impl<S: Storage> Ring<S> {
             return;
         }
         let placed = self.boots.anchored_ms(frame.boot, frame.time_ms, guess);
-        if placed.is_some() && self.boots.needs_telling() && !self.told_clock && self.degraded_since.is_none() {
+        // On a medium that takes no writes, or a full ring that was told to stop, it cannot be told: no room comes free before these
+        // are sent.
+        let writable = self.degraded_since.is_none() && !self.stopped;
+        if placed.is_some() && self.boots.needs_telling() && !self.told_clock && writable {
             self.tell_clock = true;
             self.clock_pending = true;
             return;
