@@ -6,7 +6,7 @@
 //! The first round begins one interval after the start.
 //!
 //! 2.0: help texts and units travel with the series of a live batch, at the start and then once per [`SERIES_INTERVALS`] intervals: with every one
-//! they would take more bytes than the samples, once per interval still a sixth of all bytes. Types are with every series always.
+//! they would take more bytes than the samples, once per interval still a seventh of all bytes. Types are with every series always.
 
 use super::{Batch, Instant, MetadataConfig, Protocol, Sender, State};
 use crate::metadata::Metadata;
