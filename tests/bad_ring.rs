@@ -314,7 +314,8 @@ fn a_medium_that_takes_no_writes_leaves_an_agent_that_works_in_memory() {
     assert!(missing.len() <= 3, "missing {missing:?}, {lost} counted");
     assert!(delivered.is_sorted());
     agent.stop();
-    assert!(logged().contains("stopped"), "{}", logged());
+    // The log is read by a thread of its own.
+    wait_for("the last line of the log", PATIENCE, || logged().contains("stopped"));
 }
 
 #[test]

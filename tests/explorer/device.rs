@@ -90,6 +90,11 @@ pub struct Device {
 const FAILED: StorageFailure = StorageFailure(embedded_io::ErrorKind::Other);
 
 impl Device {
+    /// Whether a slot was left by an erase that was cut.
+    pub fn reads_unsteadily(&self) -> bool {
+        self.unstable.contains(&true)
+    }
+
     /// A blank medium. `identity` keeps copies of different originals apart.
     pub fn new(geometry: Geometry, sector: usize, identity: u64) -> Self {
         let blocks = (geometry.slots * geometry.blocks_per_slot) as usize;

@@ -206,7 +206,9 @@ impl Explorer {
         let mut at = known.frames.partition_point(|told| told.number < from);
         let mut last = None;
         let best_effort = remote >= self.setup.holding();
-        let loses_blocks = ring.storage().plan.may_lose_a_block();
+        // Where an erase was cut a slot reads otherwise from time to time.
+        let unsteady = ring.storage().reads_unsteadily();
+        let loses_blocks = unsteady || ring.storage().plan.may_lose_a_block();
         // Every fourth time every name of every frame is read again.
         let mut seen = (!self.states.is_multiple_of(4) && !loses_blocks).then(Seen::default);
         let mut source = ring.source(remote, &mut world.catalogue);
@@ -226,7 +228,15 @@ impl Explorer {
             while known.frames.get(at).is_some_and(|told| told.number < number) {
                 at += 1;
             }
-            let print = print_with(&frame, source.names(), seen.as_mut());
+            let mut print = print_with(&frame, source.names(), seen.as_mut());
+            let told = |print: u64| {
+                let mut same = known.frames[at..].iter().take_while(|told| told.number == number);
+                same.any(|told| told.print == print)
+            };
+            if unsteady && !told(print) {
+                // A name that could not be read the first time: a sender counts the samples.
+                print = print_with(&frame, source.names(), None);
+            }
             // A definition that was there when the segment was entered can no longer be read: a sender counts the samples.
             if loses_blocks && !is_named(&frame, source.names()) {
                 continue;
