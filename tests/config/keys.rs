@@ -83,6 +83,19 @@ fn a_long_real_configuration_loads_as_meant() {
 }
 
 #[test]
+fn a_name_longer_than_a_simple_key_of_yaml_is_dumped_so_that_it_loads() {
+    let name = "a".repeat(5_000);
+    let text = format!(
+        "global:\n  external_labels:\n    ? {name}\n    : v\nscrape_configs:\n- job_name: j\n  params:\n    ? {name}\n    : [p, q]\n"
+    );
+    let dir = Dir::new("long-names");
+    let first = dir.load(&text).unwrap().config;
+    assert_eq!(first.global.external_labels.get(&name).map(String::as_str), Some("v"));
+    let again = dir.load(yaml(&first)).unwrap().config;
+    assert_eq!(again, first);
+}
+
+#[test]
 fn the_dump_loads_to_the_same_configuration() {
     let first = Config::load(testdata("gateway.yml").to_str().unwrap()).unwrap().config;
     let dump = yaml(&first);

@@ -36,6 +36,9 @@ impl Config {
     }
 }
 
+/// Bytes of a key that is written in front of a mere colon: with every one escaped it is below 1,024 characters.
+const LONGEST_SIMPLE_KEY: usize = 160;
+
 /// Writes block-style YAML, two blanks a level.
 struct Emitter<'a> {
     out: &'a mut dyn Write,
@@ -51,10 +54,21 @@ impl Emitter<'_> {
         write!(self.out, "{:blanks$}{}", "", if dash { "- " } else { "" })
     }
 
+    /// The key and its colon. A long one says with a question mark that it is a key: YAML looks for the colon no further than 1,024
+    /// characters.
+    fn key(&mut self, key: &str) -> fmt::Result {
+        self.start()?;
+        if key.len() <= LONGEST_SIMPLE_KEY {
+            return write!(self.out, "{}:", Text(key));
+        }
+        let blanks = self.indent;
+        write!(self.out, "? {}\n{:blanks$}:", Text(key), "")
+    }
+
     /// `key: value` of a number, duration, boolean or keyword.
     fn plain(&mut self, key: &str, value: impl Display) -> fmt::Result {
-        self.start()?;
-        writeln!(self.out, "{}: {value}", Text(key))
+        self.key(key)?;
+        writeln!(self.out, " {value}")
     }
 
     /// `key: value` of free text.
@@ -80,8 +94,8 @@ impl Emitter<'_> {
     }
 
     fn section(&mut self, key: &str, body: impl FnOnce(&mut Self) -> fmt::Result) -> fmt::Result {
-        self.start()?;
-        writeln!(self.out, "{}:", Text(key))?;
+        self.key(key)?;
+        self.out.write_char('\n')?;
         self.indent += 2;
         body(self)?;
         self.indent -= 2;
@@ -109,8 +123,8 @@ impl Emitter<'_> {
         if items.is_empty() {
             return Ok(());
         }
-        self.start()?;
-        write!(self.out, "{}: [", Text(key))?;
+        self.key(key)?;
+        self.out.write_str(" [")?;
         for (n, item) in items.iter().enumerate() {
             write!(self.out, "{}{}", if n == 0 { "" } else { ", " }, show(item))?;
         }
