@@ -41,7 +41,7 @@ fn what_is_scraped_after_an_outage_arrives_before_the_backlog_and_nothing_arrive
             "- url: http://{}/api/v1/write\n  accepts_out_of_order: true\n  queue_config: {{batch_send_deadline: 200ms, max_samples_per_send: 60}}\n",
             receiver.address()
         ),
-        "uplink: {live_share: 0.3, rate_limit: 6KiB}\nring: {path: ring, size: 1MiB, segment_size: 64KiB, commit_interval: 1s}\n",
+        "uplink: {live_share: 0.3, rate_limit: 3KiB}\nring: {path: ring, size: 1MiB, segment_size: 64KiB, commit_interval: 1s}\n",
     );
     let mut agent = Agent::start(&config);
     wait_for("the first scrapes", PATIENCE, || delivered(&receiver).len() > 5);
