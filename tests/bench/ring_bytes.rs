@@ -31,6 +31,8 @@ mod codec_alone;
 mod instructions;
 #[path = "ring_bytes/on_flash.rs"]
 mod on_flash;
+#[path = "../common/ring_config.rs"]
+mod ring_config;
 
 use capture::Capture;
 use on_flash::Shape;

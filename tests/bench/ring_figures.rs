@@ -12,6 +12,8 @@
 mod capture;
 #[path = "../common/capture_ring.rs"]
 mod capture_ring;
+#[path = "../common/ring_config.rs"]
+mod ring_config;
 #[path = "ring_figures/thin.rs"]
 mod thin;
 
@@ -23,10 +25,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tidegate::catalogue::{Catalogue, SeriesText};
 use tidegate::frame::{Frame, FrameNo};
 use tidegate::sample::{MetricType, Number, Sample, SeriesRef, TargetRef};
-use tidegate::value::codec::{CodecId, SeriesState};
+use tidegate::value::codec::SeriesState;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, Ring, RingConfig, format};
 
 /// Counts what is allocated and not freed.
 struct Counting;
@@ -61,25 +63,8 @@ const BOOT: Boot = Boot {
 
 fn config(geometry: &Geometry, max_series: usize, text_bytes: usize) -> RingConfig {
     RingConfig {
-        block_bytes: geometry.block_bytes,
-        segment_bytes: geometry.segment_bytes(),
-        ring_bytes: u64::from(geometry.segment_bytes()) * u64::from(geometry.slots) + 8192,
-        codec: CodecId::Tc1,
-        commit_interval_ms: 60_000,
         staging_blocks: 12,
-        max_series,
-        max_frame_samples: max_series,
-        extras_bytes: 0,
-        text_bytes,
-        remotes: [RemoteConfig {
-            id: 1,
-            best_effort: false,
-        }]
-        .into_iter()
-        .collect(),
-        when_full: WhenFull::DropOldest,
-        config_crc: 1,
-        compress: None,
+        ..ring_config::plain(geometry, max_series, text_bytes)
     }
 }
 

@@ -16,6 +16,8 @@
 mod bodies;
 #[path = "../common/capture.rs"]
 mod capture;
+#[path = "../common/ring_config.rs"]
+mod ring_config;
 
 use bodies::bodies;
 use capture::Capture;
@@ -40,7 +42,7 @@ use tidegate::series::SeriesTable;
 use tidegate::value::codec::{Codec, CodecId, SeriesState};
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, ClockSource, Ring, RingConfig, format};
 
 /// First argument of the process that is counted from outside.
 const WORK: &str = "--work";
@@ -125,25 +127,10 @@ fn ring(catalogue: &mut Catalogue) -> Ring<Ram> {
     let mut ram = Ram::new(geometry, 1);
     format(&mut ram, *b"bench of stages.", 1, "bench").expect("a blank medium takes a format");
     let config = RingConfig {
-        block_bytes: geometry.block_bytes,
-        segment_bytes: geometry.segment_bytes(),
-        ring_bytes: u64::from(geometry.segment_bytes()) * 4 + 8192,
-        codec: CodecId::Tc1,
         commit_interval_ms: u64::MAX / 4,
         staging_blocks: 24,
-        max_series: SERIES,
-        max_frame_samples: SERIES,
-        extras_bytes: 0,
-        text_bytes: 100 * SERIES,
-        remotes: [RemoteConfig {
-            id: 1,
-            best_effort: false,
-        }]
-        .into_iter()
-        .collect(),
-        when_full: WhenFull::DropOldest,
-        config_crc: 1,
         compress: Some(Box::new(Dictionaries::new())),
+        ..ring_config::plain(&geometry, SERIES, 100 * SERIES)
     };
     let boot = Boot {
         id: *b"the boot of this",

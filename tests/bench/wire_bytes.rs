@@ -23,6 +23,8 @@ mod bodies;
 mod instructions;
 #[path = "wire_bytes/path.rs"]
 mod path;
+#[path = "../common/ring_config.rs"]
+mod ring_config;
 
 use bodies::Exposed;
 use instructions::Counter;

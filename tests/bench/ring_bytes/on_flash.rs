@@ -2,6 +2,7 @@
 
 use crate::capture::Capture;
 use crate::capture_ring::Player;
+use crate::ring_config;
 use std::time::{Duration, Instant};
 use tidegate::catalogue::Catalogue;
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
@@ -12,7 +13,7 @@ use tidegate::wal::dictionary::Compress;
 use tidegate::wal::format::{BLOCK_HEADER_BYTES, Geometry, Medium};
 use tidegate::wal::record::FrameHead;
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{AppendError, Boot, ClockSource, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{AppendError, Boot, ClockSource, Ring, RingConfig, format};
 
 /// Full segments that are counted.
 const SEGMENTS: u32 = 3;
@@ -80,25 +81,11 @@ impl<'a> Bench<'a> {
         let mut ram = Ram::new(geometry, 1);
         format(&mut ram, *b"ring_bytes bench", 1, "bench").expect("a blank medium takes a format");
         let config = RingConfig {
-            block_bytes: shape.block_bytes,
-            segment_bytes: shape.segment_bytes,
-            ring_bytes: u64::from(shape.segment_bytes) * u64::from(SLOTS) + 8192,
             codec: shape.codec,
             commit_interval_ms: shape.commit_interval_ms.unwrap_or(u64::MAX / 4),
             staging_blocks: shape.staging_blocks,
-            max_series,
-            max_frame_samples: max_series,
-            extras_bytes: 0,
-            text_bytes,
-            remotes: [RemoteConfig {
-                id: 1,
-                best_effort: false,
-            }]
-            .into_iter()
-            .collect(),
-            when_full: WhenFull::DropOldest,
-            config_crc: 1,
             compress: compressor(),
+            ..ring_config::plain(&geometry, max_series, text_bytes)
         };
         let boot = Boot {
             id: *b"the boot of this",

@@ -1,6 +1,7 @@
 //! An agent between expositions and compressed bodies, under a virtual clock.
 
 use crate::bodies::Exposed;
+use crate::ring_config;
 use std::time::{Duration, Instant as Watch};
 use tidegate::agent::{Agent, Parts};
 use tidegate::catalogue::Catalogue;
@@ -20,7 +21,7 @@ use tidegate::scrape::{LabelBuilder, Outcome, Reports, Schedule, Session, Target
 use tidegate::series::SeriesTable;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, ClockSource, CommitStep, RemoteConfig, Ring, RingConfig, WhenFull, format};
+use tidegate::wal::{Boot, ClockSource, CommitStep, Ring, RingConfig, format};
 
 const INTERVAL_MS: u64 = 15_000;
 const START: Instant = Instant(1_000);
@@ -291,24 +292,11 @@ fn core_targets(targets: &[Exposed]) -> Box<[Target]> {
 
 fn ring_config(geometry: &Geometry, sizes: &Sizes) -> RingConfig {
     RingConfig {
-        block_bytes: geometry.block_bytes,
-        segment_bytes: geometry.segment_bytes(),
-        ring_bytes: u64::from(geometry.segment_bytes()) * u64::from(geometry.slots) + 8192,
         codec: sizes.codec,
-        commit_interval_ms: 60_000,
         staging_blocks: sizes.staging_blocks,
-        max_series: sizes.max_series,
         max_frame_samples: sizes.frame_samples,
         extras_bytes: sizes.extras_bytes,
-        text_bytes: sizes.text_bytes,
-        remotes: [RemoteConfig {
-            id: 1,
-            best_effort: false,
-        }]
-        .into_iter()
-        .collect(),
-        when_full: WhenFull::DropOldest,
-        config_crc: 1,
         compress: Some(Box::new(Dictionaries::new())),
+        ..ring_config::plain(geometry, sizes.max_series, sizes.text_bytes)
     }
 }
