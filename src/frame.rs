@@ -165,6 +165,9 @@ pub struct Frame {
     pub extras: Extras,
     /// What is said of the scrape beside the counts.
     pub notes: Notes,
+    /// Which of all readings from its ring it is, as it stands; 0: none. Asked again for what it read last, a source need not
+    /// decode it again.
+    pub(crate) reading: u64,
 }
 
 impl Frame {
@@ -194,6 +197,7 @@ impl Frame {
             stale: Bounded::with_capacity(max_samples),
             extras: Extras::with_capacity(extras_bytes),
             notes: Notes::default(),
+            reading: 0,
         }
     }
 
@@ -215,6 +219,7 @@ impl Frame {
         self.stale.clear();
         self.extras.clear();
         self.notes = Notes::default();
+        self.reading = 0;
     }
 
     /// Makes this frame equal to `other`.
@@ -256,7 +261,8 @@ pub trait FrameSource {
     /// What can go wrong in the medium; losses inside the ring are counted there and are not errors.
     type Error;
 
-    /// Reads the next frame that still exists into `frame`.
+    /// Reads the next frame that still exists into `frame`. After a [`FrameSource::seek`] back to the frame read last, the same
+    /// `frame`, left as it was, costs nothing.
     ///
     /// # Errors
     /// The medium failed; the position is unchanged and the call may be repeated.

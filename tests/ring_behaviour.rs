@@ -329,6 +329,59 @@ fn frames_can_be_appended_and_read_while_a_sync_is_under_way() {
 }
 
 #[test]
+fn a_reader_sent_back_by_one_frame_gives_it_out_again_and_goes_on() {
+    for (seed, same_frame) in (0..40).flat_map(|seed| [(seed, true), (seed, false)]) {
+        let mut world = World::new(seed);
+        let (mut ring, _) = mount(formatted(geometry(512, 16, 40, Medium::Rewritable), 1), &mut world, 1);
+        let mut told = fill(&mut ring, &mut world, 12);
+        let mut kept = Frame::with_extras(32, 4096);
+        let (mut read, mut again) = (Vec::new(), false);
+        loop {
+            let mut fresh = Frame::with_extras(32, 4096);
+            let frame = if same_frame || !again { &mut kept } else { &mut fresh };
+            let mut source = ring.source(0, &mut world.catalogue);
+            match source.next(frame).expect("the ring counts, it does not fail") {
+                Next::Boundary => continue,
+                Next::End => break,
+                Next::Frame => {}
+            }
+            let now = tell(frame, source.names());
+            if again {
+                assert_eq!(read.last(), Some(&now), "seed {seed}");
+                again = false;
+                continue;
+            }
+            source.seek(FrameNo(now.number));
+            again = true;
+            let number = now.number;
+            read.push(now);
+            // What happens meanwhile: what stands before it is acknowledged, it moves to flash while others are added, whose series
+            // may get the references of its own.
+            if number.is_multiple_of(2) {
+                ring.acknowledge(0, FrameNo(number));
+            }
+            if number.is_multiple_of(3) && told.len() < 60 {
+                let all = Commit::All;
+                while ring
+                    .commit_step(&mut world.catalogue, all)
+                    .expect("the medium is sound")
+                    == CommitStep::NeedSync
+                {
+                    told.push(append(&mut ring, &mut world).expect("room"));
+                    let result = ring.storage_mut().sync();
+                    ring.synced(result);
+                }
+                told.push(append(&mut ring, &mut world).expect("room"));
+            }
+            if number.is_multiple_of(7) {
+                ring.cut();
+            }
+        }
+        assert_eq!(read, told, "seed {seed}");
+    }
+}
+
+#[test]
 fn a_medium_that_takes_no_writes_leaves_a_ring_in_memory_and_is_tried_again() {
     let mut world = World::new(10);
     let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);

@@ -258,6 +258,8 @@ pub struct Ring<S: Storage> {
     staged_losses: Option<(u64, [Option<record::Drop>; Loss::REASONS])>,
     /// Grows when blocks are added to the open segment.
     flash_version: u64,
+    /// Frames given out to readers.
+    readings: u64,
 }
 
 impl<S: Storage> core::fmt::Debug for Ring<S> {

@@ -216,6 +216,7 @@ impl<S: Storage> Ring<S> {
             pending_losses: [None; Loss::REASONS],
             staged_losses: None,
             flash_version: 0,
+            readings: 0,
             flash: Flash {
                 storage,
                 geometry,

@@ -58,6 +58,8 @@ pub(crate) struct Reader {
     in_staging: bool,
     /// Lowest frame given out since the last boundary.
     delivered: Option<FrameNo>,
+    /// The frame given out last, and which reading it was (see [`Frame::reading`]), as long as all else stands right behind it.
+    last: Option<(FrameNo, u64)>,
     /// What the sender may have in hand.
     pub(crate) given: Box<Given>,
     /// Place of its remote.
@@ -89,6 +91,7 @@ impl Reader {
             anew: false,
             in_staging: false,
             delivered: None,
+            last: None,
             given: Box::default(),
             remote: 0,
         }
@@ -108,6 +111,7 @@ impl Reader {
     /// The decoder, for another use; the reader begins again where it stands.
     pub(crate) fn lend(&mut self) -> &mut Decoder {
         self.tried = None;
+        self.last = None;
         if !self.in_staging {
             self.segment = None;
         }
@@ -170,7 +174,10 @@ impl<S: Storage> FrameSource for RingSource<'_, S> {
                 reader.position = at;
                 reader.expected = at;
                 reader.tried = None;
-                reader.segment = None;
+                reader.last = reader.last.filter(|&(number, _)| number == at);
+                if reader.last.is_none() {
+                    reader.segment = None;
+                }
                 self.ring.lose_held(self.remote, at);
                 if let Some(Some(reader)) = self.ring.readers.get_mut(self.remote) {
                     reader.given.goes_to(at);
@@ -223,6 +230,9 @@ impl<S: Storage> Ring<S> {
             reader.expected = floor;
             reader.tried = None;
         }
+        if self.give_again(reader, frame) {
+            return Next::Frame;
+        }
         loop {
             if reader.position >= self.next {
                 return Next::End;
@@ -257,6 +267,25 @@ impl<S: Storage> Ring<S> {
         }
     }
 
+    /// Gives out once more the frame read last, if it is wanted, still in `frame`, and named as it was then: in staging the writer's
+    /// catalogue keeps its names, on flash they stand in its segment. What is read after this call may change the names.
+    fn give_again(&mut self, reader: &mut Reader, frame: &mut Frame) -> bool {
+        let Some(last) = reader.last.take().filter(|last| last.0 == reader.position) else {
+            return false;
+        };
+        let named = if reader.in_staging {
+            self.staging.first_frame().is_some_and(|first| first <= last.0)
+        } else {
+            reader.segment.is_some_and(|seq| self.slots.of_seq(seq).is_some())
+        };
+        if named && (frame.number, frame.reading) == last {
+            self.deliver(reader, frame);
+            return true;
+        }
+        reader.segment = None;
+        false
+    }
+
     fn deliver(&mut self, reader: &mut Reader, frame: &mut Frame) {
         let boot = reader.decoder.boot();
         self.skip(reader.remote, reader.expected, frame.number);
@@ -265,6 +294,9 @@ impl<S: Storage> Ring<S> {
         reader.position = FrameNo(frame.number.0 + 1);
         reader.expected = reader.position;
         reader.tried = None;
+        self.readings += 1;
+        frame.reading = self.readings;
+        reader.last = Some((frame.number, frame.reading));
         let first = reader.delivered.unwrap_or(frame.number);
         reader.delivered = Some(first.min(frame.number));
         if reader.decoder.left_out() {
