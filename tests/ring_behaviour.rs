@@ -11,8 +11,8 @@ use tidegate::wal::inspect::{Finding, Inspector};
 use tidegate::wal::storage::Storage;
 use tidegate::wal::testing::Ram;
 use tidegate::wal::{
-    AppendError, ClockSource, Commit, CommitError, CommitStep, MountError, MountReport, Reason, Ring, RingConfig,
-    WhenFull,
+    AppendError, ClockSource, Commit, CommitError, CommitStep, MountError, MountReport, Reason, RemoteConfig, Ring,
+    RingConfig, WhenFull,
 };
 
 fn small() -> Geometry {
@@ -224,6 +224,33 @@ fn a_best_effort_remote_does_not_hold_the_tail() {
     let last = append(&mut ring, &mut world).expect("room");
     assert_eq!(read_all(&mut ring, &mut world.catalogue, 1, FrameNo(0)), [last]);
     assert_eq!(ring.counters().loss(Reason::Damaged).frames, 0);
+}
+
+#[test]
+fn remotes_that_are_gone_do_not_hide_what_those_of_today_acknowledged() {
+    let geometry = geometry(512, 64, 4, Medium::Rewritable);
+    let with_remotes = |ids: std::ops::Range<u32>| {
+        let mut config = config(&geometry, 0);
+        let remotes = ids.map(|id| RemoteConfig { id, best_effort: false });
+        config.remotes.extend(remotes);
+        config
+    };
+    let mut world = World::new(31);
+    let (mut ring, _) = mount_with(formatted(geometry, 1), with_remotes(0..8), &mut world, 1);
+    let told = fill(&mut ring, &mut world, 6);
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    for remote in 0..8 {
+        ring.acknowledge(remote, FrameNo(told[1].number));
+    }
+    ring.close(&mut world.catalogue).expect("the medium is sound");
+    let (mut ring, _) = mount_with(ring.into_storage(), with_remotes(8..10), &mut world, 2);
+    let ends = [told[2].number, told[4].number].map(FrameNo);
+    for (remote, end) in ends.into_iter().enumerate() {
+        ring.acknowledge(remote, end);
+    }
+    ring.close(&mut world.catalogue).expect("the medium is sound");
+    let (ring, _) = mount_with(ring.into_storage(), with_remotes(8..10), &mut world, 3);
+    assert_eq!([0, 1].map(|remote| ring.acknowledged(remote)), ends);
 }
 
 #[test]

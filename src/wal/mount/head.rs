@@ -361,11 +361,15 @@ impl<S: Storage> Ring<S> {
                 }
             }
             kind::ACK => {
-                if let Ok(ack) = record::parse::<Ack>(bytes) {
+                // Those of remotes that are configured no longer would take the room of those that are.
+                if let Ok(ack) = record::parse::<Ack>(bytes)
+                    && self.remotes.iter().any(|remote| remote.config.id == ack.remote)
+                {
                     let frame = FrameNo(ack.frame_no);
                     match scan.acks.iter_mut().find(|(id, _)| *id == ack.remote) {
                         Some((_, known)) => *known = frame.max(*known),
                         None => {
+                            // There is room for as many as are configured.
                             let _ = scan.acks.push((ack.remote, frame));
                         }
                     }
