@@ -112,7 +112,7 @@ fn check_and_run_refuse_the_same_files_for_the_same_reason() {
         ),
         (
             "job_name: box",
-            "job_name: box\n  kubernetes_sd_configs: []",
+            "job_name: box\n  kubernetes_sd_configs: [{role: node}]",
             "static_configs",
         ),
     ] {

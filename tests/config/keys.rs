@@ -48,6 +48,7 @@ fn every_key_has_the_documented_default() {
         "{}",
         "\u{feff}",
         "global:\nscrape_configs:\nremote_write: ~\ntidegate: null\n",
+        "rule_files: []\nremote_read: []\nalerting: {}\n",
     ] {
         let loaded = dir.load(empty).unwrap_or_else(|e| panic!("{empty:?}: {e}"));
         let expected = Global {
@@ -455,4 +456,91 @@ fn keys_that_cannot_be_honoured_are_refused_by_name() {
         let error = dir.load(&text).expect_err(&text).to_string();
         assert!(error.contains(&key) && error.contains(advice), "{key}: {error}");
     }
+}
+
+#[test]
+fn aliases_and_merge_keys_mean_what_they_mean_to_prometheus() {
+    let written_out = "\
+scrape_configs:
+- job_name: a
+  scrape_interval: 20s
+  params: {module: [x], target: [y]}
+  static_configs: [{targets: ['h:1'], labels: {site: s}}]
+  metric_relabel_configs:
+  - {source_labels: [__name__], regex: go_.*, action: drop}
+  - {regex: pod, action: labeldrop}
+- job_name: b
+  scrape_interval: 30s
+  scrape_timeout: 5s
+  params: {module: [x], target: [z]}
+  static_configs: [{targets: ['h:1'], labels: {site: s}}]
+  metric_relabel_configs:
+  - {source_labels: [__name__], regex: go_.*, action: drop}
+  - {regex: pod, action: labeldrop}
+- job_name: c
+  scrape_interval: 20s
+  scrape_timeout: 5s
+";
+    let short = "\
+scrape_configs:
+- &first
+  job_name: a
+  scrape_interval: &every 20s
+  params: {<<: &module {module: [x]}, target: [y]}
+  static_configs: [&h {targets: ['h:1'], labels: {site: s}}]
+  metric_relabel_configs: &rules
+  - &no_go {source_labels: [__name__], regex: go_.*, action: drop}
+  - {regex: pod, action: labeldrop}
+- <<: *first
+  job_name: b
+  scrape_interval: 30s
+  params: {<<: *module, target: [z]}
+  static_configs: [*h]
+  metric_relabel_configs: [*no_go, {regex: pod, action: labeldrop}]
+  # What is read last counts, merged or not.
+  scrape_timeout: 6s
+  <<: [{scrape_timeout: 5s}, &late {scrape_timeout: 7s, honor_labels: false}]
+- {<<: [{scrape_timeout: 5s}, *late], job_name: c, scrape_interval: *every}
+";
+    let dir = Dir::new("anchors");
+    let (expected, found) = (dir.load(written_out).unwrap(), dir.load(short).unwrap());
+    assert_eq!(yaml(&found.config), yaml(&expected.config));
+    assert_eq!(found.config, expected.config);
+}
+
+#[test]
+fn aliases_cost_no_more_than_a_text_that_is_written_out() {
+    let dir = Dir::new("aliases");
+    let mut text = String::from("runtime:\n  a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for n in 1..=6 {
+        let aliases = [format!("*a{}", n - 1), String::new()].join(", ").repeat(9);
+        writeln!(text, "  a{n}: &a{n} [{aliases}]").unwrap();
+    }
+    let error = dir.load(&text).unwrap_err().to_string();
+    assert!(error.contains("anchors (&name) hold more than 8192 values"), "{error}");
+    let many = "*a, ".repeat(9_000);
+    let error = dir
+        .load(format!("runtime: [&a [x, x, x, x, x, x, x], {many}]\n"))
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("aliases (*name) stand for more than 65536 values"),
+        "{error}"
+    );
+}
+
+#[test]
+fn values_that_templates_leave_empty_count_as_absent() {
+    let job = "scrape_configs:\n- job_name: a\n";
+    let dir = Dir::new("left-empty");
+    let plain = dir.load(job).unwrap().config;
+    let empty = dir
+        .load(format!("{job}  proxy_url: ''\n  file_sd_configs:\n"))
+        .unwrap()
+        .config;
+    assert_eq!(empty, plain);
+    let params = dir.load(format!("{job}  params: {{a: , b: [c]}}\n")).unwrap().config;
+    let list = dir.load(format!("{job}  params: {{a: [], b: [c]}}\n")).unwrap().config;
+    assert_eq!(params, list);
 }

@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Files of one pattern. Each may be as large as a configuration; a directory of hundreds is a mistake.
@@ -28,8 +29,12 @@ pub(super) fn expand(pattern: &str) -> Result<Vec<String>, String> {
     if !name.contains(['*', '?']) {
         return Ok(alloc::vec![pattern.into()]);
     }
-    let entries = std::fs::read_dir(Path::new(if dir.is_empty() { "/" } else { dir }))
-        .map_err(|e| format!("read directory {dir:?}: {e}"))?;
+    let entries = match std::fs::read_dir(Path::new(if dir.is_empty() { "/" } else { dir })) {
+        Ok(entries) => entries,
+        // As good as an empty one, as in Prometheus.
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(format!("read directory {dir:?}: {e}")),
+    };
     let mut found = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|e| format!("read directory {dir:?}: {e}"))?;
@@ -99,12 +104,13 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_in_directories_are_refused() {
+    fn wildcards_in_directories_are_refused_and_a_directory_may_be_absent() {
         assert!(expand("/etc/*/a.yml").is_err());
         assert!(expand("/etc/[ab].yml").is_err());
         assert_eq!(
             expand("/no/such/file.yml"),
             Ok(alloc::vec![String::from("/no/such/file.yml")])
         );
+        assert_eq!(expand("/no/such/*.yml"), Ok(Vec::new()));
     }
 }

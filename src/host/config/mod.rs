@@ -17,6 +17,7 @@
 //!
 //! Sources: prometheus.md §4.1-4.5 (keys, defaults), §1.5, §1.7, §1.8 (meaning).
 
+mod anchors;
 mod check;
 mod connect;
 mod dump;

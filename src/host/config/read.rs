@@ -7,10 +7,10 @@
 
 use super::error::{Position, Warning};
 use super::keys::{self, Verdict};
-use super::yaml::{MAX_KEYS, Result, Step, Yaml, describe, is_null, render};
+use super::yaml::{MAX_KEYS, Result, Step, Yaml, describe, is_merge, is_null, render};
 use alloc::string::String;
 use alloc::vec::Vec;
-use saphyr_parser::{Event, ScalarStyle};
+use saphyr_parser::Event;
 
 /// What can be read from one value of the file.
 pub(super) trait Read: Sized {
@@ -95,6 +95,18 @@ pub(super) const fn key_name(field: &'static str) -> &'static str {
     }
 }
 
+/// Name and keys of a struct; `None` where the keys are free.
+type Shape = Option<(&'static str, &'static [&'static str])>;
+
+/// What to do with the value of a key.
+#[derive(Clone, Copy)]
+enum Then {
+    Read,
+    Skip,
+    /// Nothing: it was read past.
+    Skipped,
+}
+
 /// Reads the value of one key of a mapping.
 type Entry<'f> = &'f mut dyn FnMut(&mut Yaml<'_>, &str) -> Result<()>;
 
@@ -116,11 +128,7 @@ impl Yaml<'_> {
     }
 
     /// Reads a mapping; `entry` reads the value of each key. Of a struct only the keys that are to be read.
-    pub(super) fn mapping(
-        &mut self,
-        shape: Option<(&'static str, &'static [&'static str])>,
-        entry: Entry<'_>,
-    ) -> Result<()> {
+    pub(super) fn mapping(&mut self, shape: Shape, entry: Entry<'_>) -> Result<()> {
         let start = self.next()?;
         let begin = self.at;
         match start {
@@ -135,40 +143,81 @@ impl Yaml<'_> {
             }
         }
         self.enter()?;
-        let mut seen: Vec<String> = Vec::new();
+        self.entries(shape, (&mut Vec::new(), &[]), entry)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    /// Reads the keys of a mapping, and its end. None may be in `seen`, which they are added to; those in `done` are read past.
+    fn entries(&mut self, shape: Shape, (seen, done): (&mut Vec<String>, &[String]), entry: Entry<'_>) -> Result<()> {
         while !matches!(self.peek()?, Event::MappingEnd) {
             let at = self.at;
-            let key = self.key(&seen)?;
-            let wanted = match shape {
+            let (key, style) = self.scalar("a key")?;
+            if is_merge(&key, style) {
+                self.merge(shape, seen, entry)?;
+                continue;
+            }
+            self.is_new(&key, at, seen)?;
+            let then = match shape {
                 Some((name, keys)) => self.judge(name, keys, &key, at)?,
-                None => true,
+                None => Then::Read,
             };
-            if wanted {
-                self.path.push(Step::Key(key.clone()));
-                self.value(&mut |yaml| entry(yaml, &key))?;
-            } else {
-                self.skip_value()?;
+            let key = key.into_owned();
+            match then {
+                Then::Read if !done.contains(&key) => {
+                    self.path.push(Step::Key(key.clone()));
+                    self.value(&mut |yaml| entry(yaml, &key))?;
+                }
+                Then::Read | Then::Skip => {
+                    self.skip_value()?;
+                }
+                Then::Skipped => {}
             }
             seen.push(key);
         }
-        self.depth -= 1;
         self.next().map(|_| ())
     }
 
-    /// Reads a key that is not in `seen`.
-    fn key(&mut self, seen: &[String]) -> Result<String> {
-        let at = self.at;
-        let (key, style) = self.scalar("a key")?;
-        if key == "<<" && style == ScalarStyle::Plain {
-            return self.error(at, "merge keys (<<) are not supported: write the keys out");
+    /// Reads the value of a merge key as keys of the mapping it stands in, in this place.
+    ///
+    /// As in Prometheus: in a struct the key that is read last counts, merged or not; of several mappings in a list the
+    /// first that has the key; where names are free none may be there twice.
+    fn merge(&mut self, shape: Shape, seen: &mut Vec<String>, entry: Entry<'_>) -> Result<()> {
+        let is_list = matches!(self.peek()?, Event::SequenceStart(..));
+        if is_list {
+            self.next()?;
         }
+        let mut done = Vec::new();
+        while !matches!(self.peek()?, Event::SequenceEnd) {
+            let start = self.next()?;
+            if !matches!(start, Event::MappingStart(..)) {
+                let found = describe(&start);
+                return self.error(self.at, format_args!("found {found}, expected a mapping to merge"));
+            }
+            self.enter()?;
+            if shape.is_some() {
+                let mut own = Vec::new();
+                self.entries(shape, (&mut own, &done), entry)?;
+                done.append(&mut own);
+            } else {
+                self.entries(shape, (seen, &[]), entry)?;
+            }
+            self.depth -= 1;
+            if !is_list {
+                return Ok(());
+            }
+        }
+        self.next().map(|_| ())
+    }
+
+    fn is_new(&mut self, key: &str, at: Position, seen: &[String]) -> Result<()> {
         if seen.iter().any(|s| *s == key) {
             return self.error(at, format_args!("key {key:?} is given twice"));
         }
         if seen.len() == MAX_KEYS {
             return self.error(at, format_args!("more than {MAX_KEYS} keys in one mapping"));
         }
-        Ok(key.into_owned())
+        Ok(())
     }
 
     /// Reads the value of the step that was just added to the path, and takes the step back.
@@ -181,8 +230,8 @@ impl Yaml<'_> {
         Ok(())
     }
 
-    /// True when the value of `key` is to be read into the struct called `name`, false to skip it.
-    fn judge(&mut self, name: &str, keys: &'static [&'static str], key: &str, at: Position) -> Result<bool> {
+    /// What to do with the value of `key` in the struct called `name`.
+    fn judge(&mut self, name: &str, keys: &'static [&'static str], key: &str, at: Position) -> Result<Then> {
         let known = keys.contains(&key);
         let verdict = keys::verdict(name, key);
         if !known && verdict.is_none() {
@@ -190,14 +239,19 @@ impl Yaml<'_> {
             return self.error(at, keys::Unknown { key, fields, shape });
         }
         if self.peek_null()? {
-            return Ok(false);
+            return Ok(Then::Skip);
         }
+        let then = if known { Then::Read } else { Then::Skip };
         let Some(Verdict { refused, unless, why }) = verdict else {
-            return Ok(true);
+            return Ok(then);
         };
         let harmless = matches!(self.peek()?, Event::Scalar(text, ..) if unless.contains(&&**text));
         if harmless {
-            return Ok(known);
+            return Ok(then);
+        }
+        // `rule_files: []` asks for nothing.
+        if refused && !known && !self.skip_value()? {
+            return Ok(Then::Skipped);
         }
         self.path.push(Step::Key(key.into()));
         if refused {
@@ -210,7 +264,7 @@ impl Yaml<'_> {
             message: why.into(),
         });
         self.path.pop();
-        Ok(known)
+        Ok(then)
     }
 
     /// Reads a list; `element` reads each of its values.
@@ -218,6 +272,7 @@ impl Yaml<'_> {
         let start = self.next()?;
         match start {
             Event::SequenceStart(..) => {}
+            Event::Scalar(text, style, ..) if is_null(&text, style) => return Ok(()),
             // An empty file, where a list is the whole file.
             Event::StreamEnd => return Ok(()),
             other => {

@@ -9,7 +9,9 @@
 //!
 //! Sources: RFC 3986 §3; RFC 9110 §4.2.
 
-use super::value::{FromText, SECRET_MASK, Secret, read_from_text};
+use super::read::Read;
+use super::value::{FromText, SECRET_MASK, Secret, read_from_text, read_text};
+use super::yaml::{self, Yaml};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -262,7 +264,21 @@ impl fmt::Display for Url {
     }
 }
 
-read_from_text!(Url, Scheme);
+read_from_text!(Scheme);
+
+impl Read for Url {
+    fn read(yaml: &mut Yaml<'_>) -> yaml::Result<Self> {
+        read_text(yaml)
+    }
+
+    /// Empty text is none, too: `proxy_url: ""`.
+    fn read_option(yaml: &mut Yaml<'_>) -> yaml::Result<Option<Self>> {
+        match yaml.text()? {
+            text if text.is_empty() => Ok(None),
+            text => Self::from_text(&text).map(Some).map_err(yaml::Error::new),
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,14 +6,15 @@
 //! - Every error carries line, column and the path of the key (`scrape_configs[0].scrape_timeout`).
 //! - Scalars are handed to the field's type as text: `region: no` stays the string `no`.
 //! - A key of a struct without a value (`labels:`) counts as absent; defaults stay.
-//! - Refused: anchors, aliases, merge keys, custom tags, a second document, the same key twice,
-//!   keys that are not scalars.
+//! - An alias is read as what stands behind its anchor ([`super::anchors`]); a merge key as if the keys were written in its place.
+//! - Refused: custom tags, a second document, the same key twice, keys that are not scalars.
 //!
 //! Limits: [`MAX_CONFIG_BYTES`] of text, [`MAX_DEPTH`] levels, [`MAX_KEYS`] keys in a mapping, so time
 //! is linear and memory a small multiple of the text whatever the input.
 //!
 //! Sources: YAML 1.2.2; deps.md §7 (choice of parser, measured costs).
 
+use super::anchors::Anchors;
 use super::error::{ConfigError, Position, Warning};
 use super::read::Read;
 use alloc::borrow::Cow;
@@ -76,6 +77,7 @@ pub(super) fn render(path: &[Step]) -> String {
 /// The events of a document with one event of look-ahead, limits applied.
 pub(super) struct Yaml<'a> {
     parser: Parser<'a, StrInput<'a>>,
+    anchors: Anchors<'a>,
     peeked: Option<(Event<'a>, Position)>,
     /// Start of the event looked at last.
     pub(super) at: Position,
@@ -117,12 +119,12 @@ pub(super) fn is_null(text: &str, style: ScalarStyle) -> bool {
     style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
-fn refuse_extras(anchor: usize, tag: Option<&Tag>) -> Result<()> {
-    if anchor != 0 {
-        return Err(Error::new(
-            "anchors (&name) are not supported: write the value out in each place".into(),
-        ));
-    }
+/// Whether a key says that the keys of its value belong to the mapping it stands in.
+pub(super) fn is_merge(key: &str, style: ScalarStyle) -> bool {
+    style == ScalarStyle::Plain && key == "<<"
+}
+
+fn refuse_tag(tag: Option<&Tag>) -> Result<()> {
     match tag {
         Some(tag) if !tag.is_yaml_core_schema() => Err(Error::new(format!(
             "tag {tag} is not supported: write the value without it"
@@ -135,6 +137,7 @@ impl<'a> Yaml<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             parser: Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text)),
+            anchors: Anchors::default(),
             peeked: None,
             at: Position { line: 1, column: 1 },
             path: vec![],
@@ -157,27 +160,38 @@ impl<'a> Yaml<'a> {
 
     fn read(&mut self) -> Result<(Event<'a>, Position)> {
         loop {
-            let (event, span) = match self.parser.next_event() {
-                None => return Ok((Event::StreamEnd, self.at)),
-                Some(Ok(next)) => next,
-                Some(Err(e)) => {
-                    let at = Position::of(e.marker().line(), e.marker().col());
-                    return self.error(at, format_args!("not valid YAML: {}", e.info()));
-                }
+            let (event, at) = match self.anchors.repeat() {
+                Some(again) => again,
+                None => self.parse()?,
             };
-            let at = Position::of(span.start.line(), span.start.col());
             let checked = match &event {
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => continue,
-                Event::Alias(_) => Err(Error::new(
-                    "aliases (*name) are not supported: write the value out in each place".into(),
-                )),
+                Event::Alias(anchor) => {
+                    let found = self.anchors.alias(*anchor);
+                    self.located(at, found)?;
+                    continue;
+                }
                 Event::Scalar(_, _, anchor, tag)
                 | Event::MappingStart(anchor, tag)
-                | Event::SequenceStart(anchor, tag) => refuse_extras(*anchor, tag.as_deref()),
-                _ => Ok(()),
+                | Event::SequenceStart(anchor, tag) => {
+                    refuse_tag(tag.as_deref()).and_then(|()| self.anchors.note(&event, *anchor, at))
+                }
+                _ => self.anchors.note(&event, 0, at),
             };
             self.located(at, checked)?;
             return Ok((event, at));
+        }
+    }
+
+    /// The next event of the text.
+    fn parse(&mut self) -> Result<(Event<'a>, Position)> {
+        match self.parser.next_event() {
+            None => Ok((Event::StreamEnd, self.at)),
+            Some(Ok((event, span))) => Ok((event, Position::of(span.start.line(), span.start.col()))),
+            Some(Err(e)) => {
+                let at = Position::of(e.marker().line(), e.marker().col());
+                self.error(at, format_args!("not valid YAML: {}", e.info()))
+            }
         }
     }
 
@@ -223,9 +237,10 @@ impl<'a> Yaml<'a> {
         Ok(())
     }
 
-    /// Reads past one value of any shape; limits apply.
-    pub(super) fn skip_value(&mut self) -> Result<()> {
+    /// Reads past one value of any shape; limits apply. Whether it held anything: `[]` and `{}` do not.
+    pub(super) fn skip_value(&mut self) -> Result<bool> {
         let mut open = 0_usize;
+        let mut holds = false;
         loop {
             match self.next()? {
                 Event::MappingStart(..) | Event::SequenceStart(..) => {
@@ -236,11 +251,11 @@ impl<'a> Yaml<'a> {
                     self.depth -= 1;
                     open -= 1;
                 }
-                Event::Scalar(..) => {}
+                Event::Scalar(..) => holds = true,
                 other => return self.error(self.at, format_args!("found {}, expected a value", describe(&other))),
             }
             if open == 0 {
-                return Ok(());
+                return Ok(holds);
             }
         }
     }
@@ -259,7 +274,11 @@ impl<'a> Yaml<'a> {
             }
             let length = here.len();
             if is_map {
-                let (key, _) = self.scalar("a key")?;
+                let (key, style) = self.scalar("a key")?;
+                if is_merge(&key, style) {
+                    self.seek_merged(here, wanted, best)?;
+                    continue;
+                }
                 let dot = if here.is_empty() { "" } else { "." };
                 here.push_str(&format!("{dot}{key}"));
             } else {
@@ -276,6 +295,18 @@ impl<'a> Yaml<'a> {
             here.truncate(length);
         }
         self.depth -= 1;
+        self.next().map(|_| ())
+    }
+
+    /// [`Self::seek`] in the value of a merge key: its keys are those of `here`.
+    fn seek_merged(&mut self, here: &mut String, wanted: &str, best: &mut Option<Position>) -> Result<()> {
+        if !matches!(self.peek()?, Event::SequenceStart(..)) {
+            return self.seek(here, wanted, best);
+        }
+        self.next()?;
+        while !matches!(self.peek()?, Event::SequenceEnd) {
+            self.seek(here, wanted, best)?;
+        }
         self.next().map(|_| ())
     }
 

@@ -194,13 +194,13 @@ fn file_sd(sd: &FileSdConfig) -> Check {
         return wrong("refresh_interval", found(sd.refresh_interval, "more than 0s"));
     }
     for (n, file) in sd.files.iter().enumerate() {
-        let name = file.rsplit('/').next().unwrap_or(file);
-        let ending = [".json", ".yml", ".yaml"].iter().any(|e| name.ends_with(e));
-        let stars = file.bytes().filter(|b| *b == b'*').count();
-        if !ending || stars > 1 || (stars == 1 && !name.contains('*')) {
-            let message = format!(
-                "found {file:?}, expected a path ending in .json, .yml or .yaml with at most one * in its last part"
-            );
+        let (directory, name) = file.rsplit_once('/').unwrap_or(("", file));
+        let ending = [".json", ".yml", ".yaml", ".JSON", ".YML", ".YAML"]
+            .iter()
+            .any(|e| name.ends_with(e));
+        if !ending || directory.contains('*') {
+            let message =
+                format!("found {file:?}, expected a path ending in .json, .yml or .yaml with * in its last part only");
             return wrong(format!("files[{n}]"), message);
         }
     }
