@@ -10,6 +10,7 @@
 //! Sources: RFC 3986 §3; RFC 9110 §4.2.
 
 use super::read::Read;
+use super::targets::escape;
 use super::value::{FromText, SECRET_MASK, Secret, read_from_text, read_text};
 use super::yaml::{self, Yaml};
 use alloc::format;
@@ -258,7 +259,10 @@ impl fmt::Display for Url {
         write!(f, "{}://", self.scheme_text)?;
         if let Some((user, password)) = &self.userinfo {
             let mask = if password.is_empty() { "" } else { ":<secret>" };
-            write!(f, "{user}{mask}@")?;
+            let mut escaped = String::new();
+            // RFC 3986 §3.2.1 would let more stand here; these are what Go leaves alone.
+            escape(user, b"$&+,;=", &mut escaped);
+            write!(f, "{escaped}{mask}@")?;
         }
         write!(f, "{}{}", self.address, self.path_and_query)
     }
@@ -298,6 +302,17 @@ mod tests {
         assert_eq!(url.path_and_query, "/api/push?x=1");
         assert_eq!(url.userinfo, Some(("me".into(), Secret::new("p@ss".into()))));
         assert_eq!(url.to_string(), "HTTPS://me:<secret>@[fe80::1]:8443/api/push?x=1");
+    }
+
+    #[test]
+    fn a_user_is_printed_so_that_it_is_read_again() {
+        let url = Url::from_text("https://a@b%3A%2F%25%C3%A9@host/").unwrap();
+        assert_eq!(
+            url.userinfo.as_ref().map(|(user, _)| user.as_str()),
+            Some("a@b:/%\u{e9}")
+        );
+        assert_eq!(url.to_string(), "https://a%40b%3A%2F%25%C3%A9@host/");
+        assert_eq!(Url::from_text(&url.to_string()), Ok(url));
     }
 
     #[test]
