@@ -69,17 +69,19 @@ def drives(*paths):
     return words
 
 
-def flashed(name, target, receiver):
+def flashed(name, target, receiver, board=BOARD):
     """A copy of the system image with tidegate on it, by scripts/flash."""
     image = CACHE / f"{name}.img"
     shutil.copyfile(CACHE / "system.img", image)
-    print(run(ROOT / "scripts/flash", BOARD, "--image", image, "--config", configuration(name, target, receiver)).strip())
+    print(run(ROOT / "scripts/flash", board, "--image", image, "--config", configuration(name, target, receiver, board)).strip())
     return image
 
 
-def configuration(name, target, receiver):
-    """The board's, with this machine's target and receiver."""
-    text = (ROOT / "boards" / BOARD / "tidegate.yml").read_text()
+def configuration(name, target, receiver, board=BOARD):
+    """The board's, with this machine's target and receiver, and the intervals of the emulated board."""
+    text = (ROOT / "boards" / board / "tidegate.yml").read_text()
+    text = re.sub(r"(?m)^( *scrape_interval:) .*$", rf"\1 {INTERVAL}s", text)
+    text = re.sub(r"(?m)^( *commit_interval:) .*$", rf"\1 {COMMIT}s", text)
     text = text.replace("https://prometheus.example/api/v1/write", f"http://10.0.2.2:{receiver.port}/write")
     text = text.replace("scrape_configs:\n", f"scrape_configs:\n  - job_name: count\n    static_configs:\n      - targets: ['10.0.2.2:{target.port}']\n", 1)
     text = text.replace("remote_write:\n  - url", "remote_write:\n  - queue_config: {min_backoff: 1s, max_backoff: 2s}\n    url")
