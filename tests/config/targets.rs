@@ -31,6 +31,16 @@ fn targets_carry_the_labels_prometheus_would_give_them() {
 }
 
 #[test]
+fn a_label_without_a_value_is_no_label_and_no_parameter() {
+    let loaded = Dir::new("no-value")
+        .load("scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['h:1'], labels: {__param_x: '', __param_y: z, job: '', b: ''}}]\n")
+        .unwrap();
+    let targets = loaded.config.expand().unwrap();
+    assert_eq!(targets.active[0].url(), "http://h:1/metrics?y=z");
+    assert_eq!(targets.active[0].body, "instance=\"h:1\",job=\"a\"");
+}
+
+#[test]
 fn targets_that_cannot_be_scraped_say_why() {
     let loaded = Dir::new("failing")
         .load("scrape_configs:\n- job_name: a\n  static_configs: [{targets: ['h:1']}]\n")

@@ -4,6 +4,7 @@ use super::error::{ConfigError, Position, Warning};
 use super::read::{Read, record};
 use super::yaml::{self, MAX_CONFIG_BYTES};
 use super::{Config, Loaded, Origin, ScrapeConfig, check, glob, resolve};
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -78,7 +79,40 @@ fn read_text(path: &str) -> Result<Zeroizing<String>, ConfigError> {
 
 /// Reads one file and puts its name to what is said about it.
 pub(super) fn read<T: Read>(path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
-    parse(&read_text(path)?, path, warnings)
+    let text = read_text(path)?;
+    if path.ends_with(".json") || path.ends_with(".JSON") {
+        return parse(&join_surrogates(&text), path, warnings);
+    }
+    parse(&text, path, warnings)
+}
+
+/// JSON's `\ud83d\ude00` as the character it stands for: the one thing that JSON has and YAML has not.
+fn join_surrogates(text: &str) -> Cow<'_, str> {
+    let unit = |at: usize| {
+        let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find('\\')) {
+        at += found;
+        let pair = unit(at).zip(unit(at + 6)).map(|(high, low)| [high, low]);
+        match pair.and_then(|pair| char::decode_utf16(pair).next()?.ok().filter(|c| c.len_utf16() == 2)) {
+            Some(joined) => {
+                out.push_str(text.get(copied..at).unwrap_or_default());
+                out.push(joined);
+                at += 12;
+                copied = at;
+            }
+            // What is escaped may be a backslash itself.
+            None => at += 2,
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(out)
 }
 
 fn parse<T: Read>(text: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<T, ConfigError> {
@@ -174,4 +208,25 @@ fn merge_job_files(config: &mut Config, files: &mut Files<'_>, warnings: &mut Ve
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn surrogates_of_json_become_characters() {
+        for (json, expected) in [
+            (r#""a \ud83d\ude00\uD83D\uDE01 b""#, "\"a \u{1f600}\u{1f601} b\""),
+            // An escaped backslash, single escapes, half a pair, the end: all as they are.
+            (
+                r#""\\ud83d\ude00 \u00e9 \ud83d \ude00 \n""#,
+                r#""\\ud83d\ude00 \u00e9 \ud83d \ude00 \n""#,
+            ),
+            ("\\ud83d\\ud", "\\ud83d\\ud"),
+            ("\\\u{1f600}\\", "\\\u{1f600}\\"),
+        ] {
+            assert_eq!(join_surrogates(json), expected, "{json}");
+        }
+    }
 }

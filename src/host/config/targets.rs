@@ -324,7 +324,8 @@ impl Candidate<'_> {
         if let Some(file) = self.file {
             set.set("__meta_filepath", file)?;
         }
-        for (name, value) in self.group.labels.iter() {
+        // An empty value is no label, and `__param_x: ""` no parameter.
+        for (name, value) in self.group.labels.iter().filter(|(_, value)| !value.is_empty()) {
             set.set(name, value)?;
         }
         set.set(ADDRESS, self.address)?;
