@@ -249,7 +249,8 @@ impl<S: Storage> Ring<S> {
         let acknowledged = self.persisted_ack < self.flash_next
             && (self.min_ack() > self.persisted_ack
                 || self.remotes.iter().any(|remote| remote.acknowledged > remote.persisted));
-        let losses = self.pending_losses.iter().any(Option::is_some);
+        let delivered = self.delivered_losses.iter().any(|loss| loss.frames + loss.samples > 0);
+        let losses = delivered || self.pending_losses.iter().any(Option::is_some);
         let note = self.note_due() && self.note_fits();
         if !(frames || acknowledged || losses || note) {
             self.keep_sent = false;
@@ -267,7 +268,7 @@ impl<S: Storage> Ring<S> {
             } else {
                 self.staging.first()
             },
-            control_due: !frames,
+            control_due: !frames || delivered,
             clean: self.round.clean,
             // A degraded ring tries one slot at a time.
             failed_slots: self.round.failed_slots,
@@ -324,8 +325,10 @@ impl<S: Storage> Ring<S> {
         let header = self
             .head
             .is_none_or(|head| (head.has_frames && begins(first)) || (first + 1..self.staging.end()).any(begins));
+        // So does a block that takes back some of them.
+        let in_control = header || self.delivered_losses.iter().any(|loss| loss.frames + loss.samples > 0);
         for place in 0..self.pending_losses.len() {
-            if let Some(loss) = self.pending_losses[place].filter(|_| !header) {
+            if let Some(loss) = self.pending_losses[place].filter(|_| !in_control) {
                 let staging = &mut self.staging;
                 if put(&loss, |bytes| staging.put(kind::DROP, bytes, None, chunk, next)).is_ok() {
                     self.pending_losses[place] = None;

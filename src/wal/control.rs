@@ -9,7 +9,7 @@ use super::commit::{Head, Opening, put};
 use super::counters::{Loss, Reason};
 use super::dictionary::{self, DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
-use super::record::{Ack, Ahead, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
+use super::record::{Ack, Ahead, Delivered, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
 use super::slots::{Slot, State};
 use super::storage::Storage;
 use super::{Remote, Ring};
@@ -29,13 +29,14 @@ impl<S: Storage> Ring<S> {
         let first = self.staging.first_frame().unwrap_or(self.next);
         let time = self.staging.time_of(first).unwrap_or(self.now.0);
         let told = (head.opening == Opening::First).then(|| self.put_segment_header(&head, first));
-        let alone = defines || !staged_left;
+        let alone = defines || !staged_left || self.round.control_due;
         if head.opening == Opening::First || (head.opening != Opening::No && alone) {
             let start = self.start(first, time);
             self.put_control(kind::START, &start);
         }
         if let Some(told) = told {
             self.put_carried(&told);
+            self.forget_delivered();
         }
         if head.opening == Opening::First || self.round.control_due {
             for place in 0..self.remotes.len() {
@@ -81,7 +82,7 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// CLOCK and DROP when no frames are written.
+    /// CLOCK and DROP when no frames are written; and DELIVERED.
     fn put_notes(&mut self) {
         if self.clock_pending {
             let clock = self.clock_record();
@@ -92,6 +93,23 @@ impl<S: Storage> Ring<S> {
         for place in 0..self.pending_losses.len() {
             if let Some(loss) = self.pending_losses[place].take() {
                 self.put_control(kind::DROP, &loss);
+            }
+        }
+        // Behind what they take from.
+        if self.staged_losses.is_none() {
+            for place in 0..self.delivered_losses.len() {
+                let Loss { frames, samples, .. } = core::mem::take(&mut self.delivered_losses[place]);
+                if frames + samples > 0 {
+                    let reason = place as u8;
+                    self.put_control(
+                        kind::DELIVERED,
+                        &Delivered {
+                            reason,
+                            frames,
+                            samples,
+                        },
+                    );
+                }
             }
         }
     }
@@ -131,8 +149,7 @@ impl<S: Storage> Ring<S> {
             ack: self.min_ack().0,
             prior: prior.0,
             tail_frame: self
-                .first_held()
-                .map_or(self.lapped_to, |held| held.min(self.lapped_to))
+                .lapped_to
                 .0
                 .min(self.staged_from(Reason::Lapped))
                 .max(self.min_ack().0),
@@ -185,14 +202,30 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// The losses without those in DROP records that will stand behind the header.
+    /// The ledger is told, by header and what stands behind it.
+    fn forget_delivered(&mut self) {
+        if self.staged_losses.is_none() {
+            self.delivered_losses = [Loss::default(); Loss::REASONS];
+        }
+    }
+
+    /// The losses, with those in hand, and without those in DROP records that will stand behind the header.
     fn ledger(&self) -> [Loss; Loss::REASONS] {
         let mut losses = self.counters.losses;
-        if let Some((_, staged)) = &self.staged_losses {
-            for (loss, staged) in losses.iter_mut().zip(staged) {
-                let Some(staged) = staged else { continue };
-                loss.frames = loss.frames.saturating_sub(staged.frames);
-                loss.samples = loss.samples.saturating_sub(staged.samples);
+        for (place, loss) in losses.iter_mut().enumerate() {
+            let told = self.told_beside(place);
+            loss.add(&told);
+            match &self.staged_losses {
+                Some((_, staged)) => {
+                    if let Some(staged) = staged[place] {
+                        loss.take(staged.frames, staged.samples);
+                    }
+                }
+                // A DELIVERED record is not needed: nothing was told but by the header itself.
+                None => {
+                    let delivered = self.delivered_losses[place];
+                    loss.take(delivered.frames, delivered.samples);
+                }
             }
         }
         losses

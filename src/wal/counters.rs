@@ -96,6 +96,12 @@ impl Loss {
         }
     }
 
+    /// Takes away what is not lost after all; the times stay.
+    pub(crate) fn take(&mut self, frames: u64, samples: u64) {
+        self.frames = self.frames.saturating_sub(frames);
+        self.samples = self.samples.saturating_sub(samples);
+    }
+
     /// Adds one frame.
     pub fn add_frame(&mut self, samples: u64, unix_ms: Option<i64>) {
         let ms = unix_ms.unwrap_or(0);

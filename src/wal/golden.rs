@@ -3,7 +3,7 @@
 use super::format::{BLOCK_HEADER_BYTES, BlockHeader, block_seed, flag};
 use super::frame_coding::Encoder;
 use super::layout::Layouts;
-use super::record::{self, Ack, Clock, Drop, Start, Target, kind};
+use super::record::{self, Ack, Clock, Delivered, Drop, Start, Target, kind};
 use crate::frame::{Bounded, Frame};
 use crate::sample::{Number, Sample, SeriesRef, TargetRef};
 use crate::value::codec::CodecId;
@@ -114,6 +114,14 @@ fn the_record_examples_are_what_is_written() {
             frames: 5,
             first_ms: 1_700_000_000_000,
             last_ms: 1_700_000_060_000,
+        },
+    ));
+    shown(&control(
+        kind::DELIVERED,
+        &Delivered {
+            reason: 0,
+            frames: 2,
+            samples: 200,
         },
     ));
 }

@@ -1,12 +1,13 @@
 //! Frames that a sender has in hand when the ring gives them up.
 //!
 //! They are not lost yet: the request they are in may be answered well. They are put aside with their sums, and counted when the
-//! sender goes back to read them again, or when the ring is closed; once they are acknowledged they are forgotten.
+//! sender goes back to read them again, or when the ring is closed; once they are acknowledged they are forgotten. The ledger on flash
+//! counts them at once, as nobody else could after a loss of power, and takes them back (a DELIVERED record) once they are acknowledged.
 //!
 //! # Limits
 //!
-//! [`MAX_HELD`] groups; one more is counted at once. A loss of power in between leaves a gap in the numbers, which the next mount
-//! counts as damaged. If a group is acknowledged in part and then given up, the rest of it is counted as it was read, from
+//! [`MAX_HELD`] groups; one more is counted at once. After a loss of power what was in hand counts as lost though it may have been
+//! delivered: whether it was, only the receiver knows. If a group is acknowledged in part and then given up, the rest of it is counted as it was read, from
 //! [`Given`]; only where more frames are in hand than it remembers, or some of them were delivered ahead of others, in proportion.
 
 use super::ahead::{keep_part, overlap};
@@ -143,8 +144,9 @@ impl<S: Storage> Ring<S> {
                 loss: *held,
             };
             if self.held.push(aside).is_err() {
-                self.lose(reason, first.0, last.0.saturating_sub(1), held);
+                self.counters.losses[reason as usize].add(held);
             }
+            self.tell_lost(reason, first.0, last.0.saturating_sub(1), held);
         }
         if rest.frames > 0 {
             self.lose(reason, rest_from.0, end.0.saturating_sub(1), rest);
@@ -154,15 +156,37 @@ impl<S: Storage> Ring<S> {
     /// A remote has acknowledged more.
     pub(crate) fn release_held(&mut self) {
         let ack = self.min_ack();
-        self.held.retain(|held| held.end > ack);
+        self.release_where(|held| held.end <= ack);
+    }
+
+    /// Frames in hand were delivered: what flash was told of them is to be taken back.
+    fn release_where(&mut self, is_delivered: impl Fn(&Held) -> bool) {
+        let told = &mut self.delivered_losses;
+        self.held.retain(|held| {
+            let keep = !is_delivered(held);
+            if !keep {
+                told[held.reason as usize].add(&held.loss);
+            }
+            keep
+        });
+    }
+
+    /// What flash was told of losses and is not in the counters, by reason: what is in hand, and what was delivered of it.
+    pub(crate) fn told_beside(&self, place: usize) -> Loss {
+        let held = self.held.iter().filter(|held| held.reason as usize == place);
+        held.fold(self.delivered_losses[place], |mut sum, held| {
+            sum.add(&held.loss);
+            sum
+        })
     }
 
     /// A remote has more ahead of its acknowledgement.
     pub(crate) fn release_delivered(&mut self) {
         if !self.held.is_empty() {
             let (delivered, _) = self.delivered_and_held();
-            self.held
-                .retain(|held| overlap(&delivered, held.from, held.end) < held.end.0.saturating_sub(held.from.0));
+            self.release_where(|held| {
+                overlap(&delivered, held.from, held.end) >= held.end.0.saturating_sub(held.from.0)
+            });
         }
     }
 
@@ -178,6 +202,7 @@ impl<S: Storage> Ring<S> {
             let kept = held.from.max(ack.min(held.end));
             let from = kept.max(at.min(held.end));
             let mut loss = self.part_of(&held, from, held.end);
+            let mut rest = Loss::default();
             if kept < from {
                 let all = self.part_of(&held, kept, held.end);
                 let sum = self.given(kept, from);
@@ -185,18 +210,18 @@ impl<S: Storage> Ring<S> {
                     all.frames.saturating_sub(loss.frames),
                     all.samples.saturating_sub(loss.samples),
                 ));
-                let rest = Held {
-                    from: kept,
-                    end: from,
-                    loss: Loss {
-                        frames,
-                        samples,
-                        ..held.loss
-                    },
-                    ..held
+                rest = Loss {
+                    frames,
+                    samples,
+                    ..held.loss
                 };
                 // There is room: the whole of it has just left.
-                let _ = self.held.push(rest);
+                let _ = self.held.push(Held {
+                    from: kept,
+                    end: from,
+                    loss: rest,
+                    ..held
+                });
             }
             let delivered = overlap(&self.delivered_and_held().0, from, held.end);
             let (frames, left) = (loss.frames, (held.end.0 - from.0).saturating_sub(delivered));
@@ -204,9 +229,24 @@ impl<S: Storage> Ring<S> {
                 keep_part(&mut loss, left, frames);
             }
             if loss.frames > 0 {
-                self.lose(held.reason, from.0, held.end.0 - 1, &loss);
+                self.counters.losses[held.reason as usize].add(&loss);
             }
+            rest.add(&loss);
+            self.correct(&held, &rest);
         }
+    }
+
+    /// Of a group, which flash was told of as a whole, only this much is lost or still in hand. Sums that were estimated may also be
+    /// found to be larger.
+    fn correct(&mut self, held: &Held, left: &Loss) {
+        let mut more = *left;
+        more.take(held.loss.frames, held.loss.samples);
+        if more.frames + more.samples > 0 {
+            self.tell_lost(held.reason, held.from.0, held.end.0 - 1, &more);
+        }
+        let mut less = held.loss;
+        less.take(left.frames, left.samples);
+        self.delivered_losses[held.reason as usize].add(&less);
     }
 
     /// What of a group are the frames from `from` to before `to`.
@@ -219,11 +259,6 @@ impl<S: Storage> Ring<S> {
             (loss.frames, loss.samples) = self.given(from, to).unwrap_or_else(|| (rest, share()));
         }
         loss
-    }
-
-    /// First frame that is put aside.
-    pub(crate) fn first_held(&self) -> Option<FrameNo> {
-        self.held.iter().map(|held| held.from).min()
     }
 
     /// Frames `from..to` are passed over by the reader of remote `remote`.

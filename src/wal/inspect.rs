@@ -14,7 +14,7 @@ use super::format::{
 };
 use super::frame_coding::{FrameInfo, Tally};
 use super::identity::identify;
-use super::record::{self, Ack, Clock, Drop, RecordFault, SegmentHeader, Start, Target, kind};
+use super::record::{self, Ack, Clock, Delivered, Drop, RecordFault, SegmentHeader, Start, Target, kind};
 use super::segment::{Dictionary, DictionaryCheck, Flash, Index, Item, Stream, Unreadable};
 use super::storage::{Storage, SuperblockCopy};
 use crate::frame::FrameNo;
@@ -157,6 +157,8 @@ pub enum Event<'a> {
     Clock(&'a Clock),
     /// A loss.
     Drop(&'a Drop),
+    /// Of losses told before, what was delivered after all.
+    Delivered(&'a Delivered),
     /// An acknowledgement.
     Ack(&'a Ack),
     /// A record this version does not know.
@@ -364,6 +366,11 @@ impl<S: Storage> Inspector<S> {
                             });
                         }
                     }
+                    Event::Delivered(back) if headed => {
+                        if let Some(loss) = losses.get_mut(usize::from(back.reason)) {
+                            loss.take(back.frames, back.samples);
+                        }
+                    }
                     Event::Block { header, stale: false } => {
                         let newer = ack.is_none_or(|ack: u32| header.ack.wrapping_sub(ack) as i32 > 0);
                         ack = if newer { Some(header.ack) } else { ack };
@@ -563,6 +570,7 @@ impl<S: Storage> Inspector<S> {
             }
             kind::CLOCK => visit(&Event::Clock(&record::parse(bytes)?)),
             kind::DROP => visit(&Event::Drop(&record::parse(bytes)?)),
+            kind::DELIVERED => visit(&Event::Delivered(&record::parse(bytes)?)),
             kind::ACK => visit(&Event::Ack(&record::parse(bytes)?)),
             kind::AHEAD => drop(record::parse::<record::Ahead>(bytes)?),
             _ => {

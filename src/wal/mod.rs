@@ -254,6 +254,8 @@ pub struct Ring<S: Storage> {
     samples_written: u64,
     /// Losses not yet in a DROP record or segment header.
     pending_losses: [Option<record::Drop>; Loss::REASONS],
+    /// Losses told, or to be told, on flash of frames that were delivered after all.
+    delivered_losses: [Loss; Loss::REASONS],
     /// DROP records that are staged, and in which block: a segment header in front of them leaves them out.
     staged_losses: Option<(u64, [Option<record::Drop>; Loss::REASONS])>,
     /// Grows when blocks are added to the open segment.
@@ -405,8 +407,12 @@ impl<S: Storage> Ring<S> {
 
     /// Adds to the ledger and to what the next commit writes of it.
     fn lose(&mut self, reason: Reason, first: u64, last: u64, loss: &Loss) {
-        let place = reason as usize;
-        self.counters.losses[place].add(loss);
+        self.counters.losses[reason as usize].add(loss);
+        self.tell_lost(reason, first, last, loss);
+    }
+
+    /// Adds to what the next commit writes of the ledger.
+    fn tell_lost(&mut self, reason: Reason, first: u64, last: u64, loss: &Loss) {
         let drop = record::Drop {
             first_frame: first,
             last_frame: last,
@@ -416,7 +422,7 @@ impl<S: Storage> Ring<S> {
             first_ms: loss.first_ms,
             last_ms: loss.last_ms,
         };
-        drop.add_to(&mut self.pending_losses[place]);
+        drop.add_to(&mut self.pending_losses[reason as usize]);
     }
 
     /// Frames `from..to` are missing on flash, the reader of remote `remote` says: counts those that nobody has or has counted. Of
@@ -437,7 +443,7 @@ impl<S: Storage> Ring<S> {
         let frames = without_left_out((to.0 - from.0).saturating_sub(known));
         self.missing_to = to;
         if frames > 0 {
-            let samples = frames.saturating_mul(self.samples_per_frame());
+            let samples = self.samples_of(frames);
             let loss = Loss {
                 frames,
                 samples,
@@ -447,11 +453,12 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    fn samples_per_frame(&self) -> u64 {
-        let frames = self.flash_frames + self.counters.frames_appended;
-        (self.flash_samples + self.counters.samples_appended)
-            .checked_div(frames)
-            .unwrap_or(0)
+    /// Samples of so many frames of which nothing else is known: by the average, rounded up.
+    fn samples_of(&self, frames: u64) -> u64 {
+        let all_frames = (self.flash_frames + self.counters.frames_appended).max(1);
+        let all_samples = self.flash_samples + self.counters.samples_appended;
+        let samples = (u128::from(frames) * u128::from(all_samples)).div_ceil(all_frames.into());
+        u64::try_from(samples).unwrap_or(u64::MAX)
     }
 
     /// What happened since the mount, and what was lost since format.

@@ -214,6 +214,7 @@ impl<S: Storage> Ring<S> {
             payload_bytes_written: 0,
             samples_written: 0,
             pending_losses: [None; Loss::REASONS],
+            delivered_losses: [Loss::default(); Loss::REASONS],
             staged_losses: None,
             flash_version: 0,
             readings: 0,

@@ -526,7 +526,7 @@ impl<S: Storage> Ring<S> {
         if reader.position >= self.missing_to && reader.position >= self.min_ack() {
             let number = reader.position;
             let mut loss = super::Loss::default();
-            loss.add_frame(self.samples_per_frame(), None);
+            loss.add_frame(self.samples_of(1), None);
             self.lose(Reason::TooBig, number.0, number.0, &loss);
             self.missing_to = FrameNo(number.0 + 1);
         }

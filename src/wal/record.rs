@@ -40,6 +40,8 @@ pub mod kind {
     pub const SENT: u8 = 0x8c;
     /// Frames that one remote has beyond its acknowledgement.
     pub const AHEAD: u8 = 0x8d;
+    /// Samples counted as lost that were delivered after all.
+    pub const DELIVERED: u8 = 0x8e;
 }
 
 /// Most bytes of a control record's payload: SEGHDR with every field at its longest is below 450.
@@ -150,6 +152,18 @@ pub struct Drop {
     pub frames: u64,
     pub first_ms: i64,
     pub last_ms: i64,
+}
+
+/// Of what the losses told before count for a reason, this much was delivered after all: it was in the hands of senders when the
+/// ring gave it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// [`super::counters::Reason`].
+    pub reason: u8,
+    /// Scrapes.
+    pub frames: u64,
+    /// Samples in them.
+    pub samples: u64,
 }
 
 impl Drop {
@@ -265,6 +279,12 @@ impl Control for Start {
 impl Control for Drop {
     fn counts(&self) -> impl IntoIterator<Item = u64> {
         [self.first_frame, self.last_frame]
+    }
+}
+
+impl Control for Delivered {
+    fn counts(&self) -> impl IntoIterator<Item = u64> {
+        []
     }
 }
 

@@ -216,7 +216,7 @@ impl<S: Storage> Ring<S> {
             self.drop_new(&mut anew, number);
             let mut lost = Parts::default();
             lost.rest.frames = rest;
-            lost.rest.samples = rest * self.samples_per_frame();
+            lost.rest.samples = self.samples_of(rest);
             anew.lose(number, until, &lost);
             self.write_off(number, until);
         }

@@ -170,7 +170,7 @@ impl<S: Storage> Ring<S> {
         let (delivered, in_hand) = self.delivered_and_held();
         let (mut loss, mut held) = (Loss::default(), Loss::default());
         let (mut expected, mut missing) = (from.max(info.first_frame), 0);
-        let average = self.samples_per_frame();
+        let average = self.samples_of(1);
         let spare = &mut self.spare;
         spare.index.scan(&mut self.flash, slot, &mut spare.stream.block);
         spare.stream.rewind();
@@ -231,7 +231,7 @@ impl<S: Storage> Ring<S> {
         }
         missing += without_left_out(end_prior.0.saturating_sub(expected.0.max(counted)));
         loss.frames = loss.frames.saturating_add(missing);
-        loss.samples = loss.samples.saturating_add(missing.saturating_mul(average));
+        loss.samples = loss.samples.saturating_add(self.samples_of(missing));
         if loss.frames.saturating_add(held.frames) > 0 {
             self.give_up(Reason::Lapped, from, end.max(from), &held, &loss);
             self.counters.dropped_segments = self.counters.dropped_segments.saturating_add(1);

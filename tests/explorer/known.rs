@@ -168,7 +168,7 @@ impl Known {
             }
             let lost = told.owed || (told.durable && told.number >= needed_from);
             least += u64::from(lost && !told.shadowed);
-            most += u64::from(told.may || told.number >= read_from) + u64::from(told.twice);
+            most += u64::from(told.may || told.number >= read_from);
         }
         (least, most)
     }

@@ -828,6 +828,8 @@ class Segment:
             self.out.clock(clock_record(source))
         elif kind == 0x87:
             self.out.drop(drop_record(source))
+        elif kind == 0x8E:
+            self.out.delivered(source.u8(), source.varint(), source.varint())
         elif kind == 0x89:
             self.out.ack(source.varint(), source.varint())
         elif kind & 0x80:
@@ -971,6 +973,13 @@ class Report:
             for place, pick in ((2, min), (3, max)):
                 times = [time for time in (ledger[place], drop[("first_ms", "last_ms")[place - 2]]) if time != 0]
                 ledger[place] = pick(times) if times else 0
+
+    def delivered(self, reason, frames, samples):
+        self.line("delivered samples=%d reason=%d frames=%d", samples, reason, frames)
+        if reason < 8 and self.ledgers:
+            ledger = self.ledgers[reason]
+            ledger[0] = max(ledger[0] - frames, 0)
+            ledger[1] = max(ledger[1] - samples, 0)
 
     def ack(self, remote, frame):
         self.line("ack remote=%08x frame=%d", remote, frame)

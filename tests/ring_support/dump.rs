@@ -253,6 +253,13 @@ fn event_lines(out: &mut String, headless: &mut String, slot: u32, event: &Event
                 ),
             );
         }
+        Event::Delivered(back) => {
+            let (samples, reason, frames) = (back.samples, back.reason, back.frames);
+            line(
+                out,
+                format_args!("delivered samples={samples} reason={reason} frames={frames}"),
+            );
+        }
         Event::Ack(ack) => line(
             out,
             format_args!("ack remote={:08x} frame={}", ack.remote, ack.frame_no),

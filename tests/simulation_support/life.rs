@@ -105,6 +105,7 @@ impl World {
             total.samples += counters.losses[place].samples - process.losses[place].samples;
         }
         process.losses = counters.losses;
+        self.ended_with = counters.losses;
         self.blocks_written += counters.blocks_written;
         self.commits += counters.commits;
     }

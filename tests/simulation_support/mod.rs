@@ -32,7 +32,9 @@ use tidegate::scrape::{LabelBuilder, Reports, Schedule, Session, SessionSize};
 use tidegate::series::SeriesTable;
 use tidegate::wal::format::{Geometry, Medium};
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{Boot, ClockSource, Commit, Loss, RemoteConfig, Ring, RingConfig, UnknownBoot, WhenFull, format};
+use tidegate::wal::{
+    Boot, ClockSource, Commit, Loss, Reason, RemoteConfig, Ring, RingConfig, UnknownBoot, WhenFull, format,
+};
 
 /// Wall time at world time 0.
 pub const EPOCH_MS: i64 = 1_750_000_000_000;
@@ -151,6 +153,8 @@ pub struct World {
     sender_counts: Vec<SenderCounts>,
     /// Losses counted by rings, over all processes.
     ring_losses: [Loss; Loss::REASONS],
+    /// What the ring of the last process had counted when it ended.
+    ended_with: [Loss; Loss::REASONS],
     process: Option<Process>,
     boot: u8,
     /// World time at which this boot began.
@@ -216,6 +220,7 @@ impl World {
             refused: vec![Vec::new(); remotes],
             sender_counts: vec![SenderCounts::default(); remotes],
             ring_losses: [Loss::default(); Loss::REASONS],
+            ended_with: [Loss::default(); Loss::REASONS],
             process: None,
             boot: 0,
             boot_at: 0,
@@ -287,6 +292,14 @@ impl World {
             })
             .collect();
         let losses = ring.counters().losses;
+        // What the last process had told flash of and did not count itself: it was in a sender's hands when it ended.
+        let ended = self.ended_with;
+        for reason in Reason::ALL.into_iter().filter(|&reason| reason != Reason::Crash) {
+            let (found, before) = (losses[reason as usize], ended[reason as usize]);
+            let total = &mut self.ring_losses[reason as usize];
+            total.frames += found.frames.saturating_sub(before.frames);
+            total.samples += found.samples.saturating_sub(before.samples);
+        }
         let parts = Parts {
             phase_keys: (0..targets.len() as u64).map(|key| key * 3_331 + 17).collect(),
             targets,

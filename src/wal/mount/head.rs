@@ -420,6 +420,13 @@ impl<S: Storage> Ring<S> {
                     }
                 }
             }
+            kind::DELIVERED => {
+                if let Ok(back) = record::parse::<record::Delivered>(bytes)
+                    && let Some(total) = self.counters.losses.get_mut(usize::from(back.reason))
+                {
+                    total.take(back.frames, back.samples);
+                }
+            }
             kind::TARGET | kind::DICT => {
                 scan.dictionary.record();
                 let scratch = &mut self.scratch;
