@@ -14,6 +14,7 @@
 //! - Definitions precede the frames that need them in the stream.
 
 use super::config::{Commit, CommitError, CommitStep};
+use super::control::MAX_HOLE_BYTES;
 use super::counters::{Loss, Reason};
 use super::format::{BlockHeader, Medium, block_seed, flag};
 use super::record::{self, Ack, Clock, UNKNOWN_MS, kind};
@@ -337,6 +338,19 @@ impl<S: Storage> Ring<S> {
                     loss.add_to(&mut losses[place]);
                 }
             }
+        }
+        // In the room that is there: a hole that is not told may be counted once more after a loss of power.
+        if self.holes_news && !in_control {
+            let mut all = true;
+            for at in 0..self.holes.len() {
+                let Some(hole) = self.hole_record(at, u64::MAX) else {
+                    continue;
+                };
+                let staging = &mut self.staging;
+                all &= staging.room() >= MAX_HOLE_BYTES
+                    && put(&hole, |bytes| staging.put(kind::DROP, bytes, None, chunk, next)).is_ok();
+            }
+            self.holes_news = !all;
         }
         let wall_ms = self.unix_ms(self.now.0);
         for remote in &mut self.remotes {

@@ -9,9 +9,11 @@ use super::commit::{Head, Opening, put};
 use super::counters::{Loss, Reason};
 use super::dictionary::{self, DictHead, put_entry};
 use super::format::{MAJOR, MINOR};
+use super::holes::control_room;
 use super::record::{Ack, Ahead, Delivered, Drop, MAX_CONTROL_BYTES, SegmentHeader, Sent, SliceSink, Target, kind};
 use super::slots::{Slot, State};
 use super::storage::Storage;
+use super::writer::HEAD_BYTES;
 use super::{Remote, Ring};
 use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
@@ -52,6 +54,9 @@ impl<S: Storage> Ring<S> {
             }
             self.keep_sent = false;
         }
+        if head.opening == Opening::First {
+            self.put_holes();
+        }
         if self.round.control_due {
             self.put_notes();
             self.round.control_due = false;
@@ -82,6 +87,25 @@ impl<S: Storage> Ring<S> {
         }
     }
 
+    /// Holes that losses told before this block are about, as far as there is room that nobody else counts on: one that is not told may
+    /// be counted once more after a loss of power.
+    fn put_holes(&mut self) {
+        let limit = self.staged_from(Reason::Damaged).min(self.staged_from(Reason::TooBig));
+        let blocks = control_room(HEAD_BYTES, &self.flash.geometry);
+        let mut all = true;
+        for at in 0..self.holes.len() {
+            let Some(hole) = self.hole_record(at, limit) else {
+                continue;
+            };
+            if self.control.len() >= blocks && self.control.room() < MAX_HOLE_BYTES {
+                all = false;
+                break;
+            }
+            self.put_control(kind::DROP, &hole);
+        }
+        self.holes_news &= !all || limit < u64::MAX;
+    }
+
     /// CLOCK and DROP when no frames are written; and DELIVERED.
     fn put_notes(&mut self) {
         if self.clock_pending {
@@ -94,6 +118,9 @@ impl<S: Storage> Ring<S> {
             if let Some(loss) = self.pending_losses[place].take() {
                 self.put_control(kind::DROP, &loss);
             }
+        }
+        if self.holes_news {
+            self.put_holes();
         }
         // Behind what they take from.
         if self.staged_losses.is_none() {
@@ -406,6 +433,9 @@ impl Remote {
 
 /// Milliseconds between two scrapes of a target, at least, for the room left to held back times.
 const HELD_BACK_STEP_MS: i64 = 64;
+
+/// Bytes of the DROP record of a hole, at most.
+pub(crate) const MAX_HOLE_BYTES: usize = 2 + 9 + 9 + 5;
 
 /// Bytes of a DICT record around its entries, at most.
 const DICT_OVERHEAD: usize = 1 + 5 + 1 + 3 + 3 + 1 + 5;

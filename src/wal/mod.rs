@@ -54,6 +54,7 @@ mod frame_coding;
 #[cfg(test)]
 mod golden;
 mod held;
+mod holes;
 mod identity;
 pub mod inspect;
 pub mod layout;
@@ -233,8 +234,11 @@ pub struct Ring<S: Storage> {
     persisted_ack: FrameNo,
     /// Frames before it are sent, or counted as lapped.
     lapped_to: FrameNo,
-    /// Frames missing before it are counted.
+    /// Frames missing before it are counted, and those in the holes.
     missing_to: FrameNo,
+    holes: holes::Holes,
+    /// The holes are to be told with the next losses.
+    holes_news: bool,
     /// While the medium fails, no segment is given up before this.
     lap_after: Instant,
     written_off: WrittenOff,
@@ -431,18 +435,13 @@ impl<S: Storage> Ring<S> {
         if self.acknowledged(remote) > self.min_ack() {
             return;
         }
-        let from = from.max(self.min_ack()).max(self.lapped_to).max(self.missing_to);
+        let from = from.max(self.min_ack()).max(self.lapped_to);
         if to <= from {
             return;
         }
-        let known: u64 = self
-            .written_off
-            .iter()
-            .map(|&(first, end)| end.min(to.0).saturating_sub(first.max(from.0)))
-            .sum();
-        let frames = without_left_out((to.0 - from.0).saturating_sub(known));
-        self.missing_to = to;
+        let frames = self.uncounted(from.0, to.0);
         if frames > 0 {
+            self.note_hole(from.0, to.0);
             let samples = self.samples_of(frames);
             let loss = Loss {
                 frames,

@@ -201,6 +201,8 @@ impl<S: Storage> Ring<S> {
             persisted_ack: FrameNo(0),
             lapped_to: FrameNo(0),
             missing_to: FrameNo(0),
+            holes: super::holes::Holes::new(),
+            holes_news: false,
             lap_after: Instant(0),
             written_off: WrittenOff::new(),
             held: heapless::Vec::new(),

@@ -523,12 +523,12 @@ impl<S: Storage> Ring<S> {
 
     /// A frame larger than this configuration allows: it and the rest of its chunk cannot be read.
     fn count_too_big(&mut self, reader: &Reader) {
-        if reader.position >= self.missing_to && reader.position >= self.min_ack() {
-            let number = reader.position;
+        let number = reader.position;
+        if number >= self.min_ack() && self.uncounted(number.0, number.0 + 1) > 0 {
             let mut loss = super::Loss::default();
             loss.add_frame(self.samples_of(1), None);
             self.lose(Reason::TooBig, number.0, number.0, &loss);
-            self.missing_to = FrameNo(number.0 + 1);
+            self.note_hole(number.0, number.0 + 1);
         }
     }
 

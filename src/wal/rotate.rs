@@ -8,11 +8,12 @@ use super::config::{CommitError, WhenFull};
 use super::counters::{Loss, Reason};
 use super::format::{BlockHeader, Medium, block_seed};
 use super::frame_coding::Tally;
+use super::holes::uncounted;
 use super::record::{self, Clock, Start, kind};
 use super::segment::{DictionaryCheck, Item};
 use super::slots::{Slot, State};
 use super::storage::Storage;
-use super::{DEGRADED_LAP_MS, Ring, boot_key, without_left_out};
+use super::{DEGRADED_LAP_MS, Ring, boot_key};
 use crate::catalogue::Catalogue;
 use crate::frame::FrameNo;
 
@@ -166,7 +167,8 @@ impl<S: Storage> Ring<S> {
             (next.first_frame, next.prior)
         });
         let from = self.min_ack().max(self.lapped_to);
-        let counted = self.missing_to.0;
+        let (written_off, holes, missing_to) = (&self.written_off, &self.holes, self.missing_to);
+        let uncounted = |from: FrameNo, to: u64| uncounted(written_off, holes, missing_to, from.0, to);
         let (delivered, in_hand) = self.delivered_and_held();
         let (mut loss, mut held) = (Loss::default(), Loss::default());
         let (mut expected, mut missing) = (from.max(info.first_frame), 0);
@@ -186,7 +188,7 @@ impl<S: Storage> Ring<S> {
                     if let Ok(start) = record::parse::<Start>(&self.scratch.record[..len]) {
                         self.boots
                             .note(boot_key(&start.boot_id), start.mono_ms, start.wall_ms, start.clock);
-                        missing += without_left_out(start.prior.saturating_sub(expected.0.max(counted)));
+                        missing += uncounted(expected, start.prior);
                         expected = expected.max(FrameNo(start.frame_no));
                         if dictionary.broken {
                             tally.forget();
@@ -229,7 +231,7 @@ impl<S: Storage> Ring<S> {
                 Item::End => break,
             }
         }
-        missing += without_left_out(end_prior.0.saturating_sub(expected.0.max(counted)));
+        missing += uncounted(expected, end_prior.0);
         loss.frames = loss.frames.saturating_add(missing);
         loss.samples = loss.samples.saturating_add(self.samples_of(missing));
         if loss.frames.saturating_add(held.frames) > 0 {

@@ -32,7 +32,7 @@ pub(crate) struct Chunk {
 }
 
 /// Bytes that segment header, START, acknowledgements and ledger take, at most.
-const HEAD_BYTES: usize = 640;
+pub(crate) const HEAD_BYTES: usize = 640;
 
 /// A frame in encoded form, waiting for its place.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +162,7 @@ impl<S: Storage> Ring<S> {
 
     /// The DROP records in staging have left it unwritten: the next commit writes them.
     pub(crate) fn take_back_losses(&mut self) {
+        self.holes_news = !self.holes.is_empty();
         let Some((_, losses)) = self.staged_losses.take() else {
             return;
         };

@@ -303,7 +303,6 @@ impl Explorer {
                     owed: false,
                     may: false,
                     lent: false,
-                    twice: false,
                     shadowed: false,
                 },
                 self.lax,
@@ -399,8 +398,8 @@ fn dump(ring: &mut Ring<Device>, known: &Known, present: &[u64]) {
     );
     for told in &known.frames {
         eprintln!(
-            "{} durable {} owed {} may {} lent {} twice {} shadowed {}",
-            told.number, told.durable, told.owed, told.may, told.lent, told.twice, told.shadowed
+            "{} durable {} owed {} may {} lent {} shadowed {}",
+            told.number, told.durable, told.owed, told.may, told.lent, told.shadowed
         );
     }
 }

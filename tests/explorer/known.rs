@@ -19,9 +19,7 @@ pub struct Told {
     pub may: bool,
     /// Given up while a sender had it: lost, and to be counted, unless it is acknowledged yet.
     pub lent: bool,
-    /// Given up while a sender had it, or earlier ones, or with later ones already counted: a cut may have it counted once more, as one of a range that is missing.
-    pub twice: bool,
-    /// A later one was missing and counted when this was not: should this be lost as well, nobody looks there again.
+    /// Before the end of a hole that the ring could not remember among too many: should this be lost as well, nobody looks there again.
     pub shadowed: bool,
 }
 
@@ -72,7 +70,6 @@ impl Known {
         let (from, to) = (ring.min_ack().0, ring.given_up_to().0);
         let held = |remote| ring.acknowledged(remote).0.max(self.read_to[remote]);
         let held_to = (0..self.holding).map(held).min().unwrap_or(0);
-        let mut split = self.frames.iter().any(|told| told.lent && told.number >= from);
         let given_up = |told: &&mut Told| told.number < to;
         for told in self
             .frames
@@ -84,13 +81,12 @@ impl Known {
             if told.durable && !told.owed && !told.lent {
                 told.lent = told.number < held_to;
                 told.owed = !told.lent;
-                split |= told.lent || told.shadowed;
             }
-            told.twice |= split;
         }
     }
 
-    /// The ring has counted a frame that is missing: what stands before it is not counted should it be lost as well.
+    /// The ring has counted more frames that are missing than it remembers: what stands before the lowest of them is not counted
+    /// should it be lost as well.
     pub fn shade(&mut self, ring: &Ring<Device>) {
         let to = ring.missing_to().0;
         let missing = |told: &&Told| told.number < to && !told.durable;

@@ -12,8 +12,9 @@
 //! four another image is judged in which torn blocks have taken earlier ones of their slots with them (paired pages of NAND): no
 //! frame of another slot may be missing, none invented.
 //!
-//! Four things are not held to be exact, all of them counts. Frames that were given up while a sender had them, or earlier ones, in hand may be counted
-//! once more by a mount after a cut. Frames before a hole that was counted are not counted if a later cut takes them too. What was
+//! Four things are not held to be exact, all of them counts. Frames that were given up while a sender had them in hand count as lost
+//! after a cut although they may have been delivered: only the receiver knows. The ring remembers eight holes; before the lowest of
+//! more than that, frames that a later cut takes too are not counted (`shadowed`; no run has had as many). What was
 //! counted after one cut is not always counted again if the next falls into the first commit after it (`nested`). And
 //! what was only in memory is an estimate of the ring's, from above.
 #![allow(dead_code, reason = "each test binary uses its part")]

@@ -15,6 +15,7 @@ use crate::wal::dictionary::{self, DictHead};
 use crate::wal::feed::Feed;
 use crate::wal::format::{Medium, flag, payload};
 use crate::wal::frame_coding::Tally;
+use crate::wal::holes::uncounted;
 use crate::wal::record::{self, Ack, Clock, RecordFault, SegmentHeader, Start, Target, kind};
 use crate::wal::seeded::{self, Fault as Seeded};
 use crate::wal::segment::{Dictionary, DictionaryCheck, Item};
@@ -48,6 +49,7 @@ struct Noted {
     boots: Boots,
     losses: [Loss; Loss::REASONS],
     missing_to: FrameNo,
+    holes: crate::wal::holes::Holes,
     sent: heapless::Vec<Option<crate::wal::SentUntil>, { crate::limits::MAX_REMOTES }>,
 }
 
@@ -140,7 +142,7 @@ impl<S: Storage> Ring<S> {
         report.head_frames = scan.frames;
         self.take_acks(&scan, ack);
         self.pass_counted(&scan);
-        self.missing_to = self.missing_to.min(self.next);
+        self.settle_holes();
         if !report.clean {
             self.count_crash(&scan);
         }
@@ -227,6 +229,7 @@ impl<S: Storage> Ring<S> {
             boots: self.boots.clone(),
             losses: self.counters.losses,
             missing_to: self.missing_to,
+            holes: self.holes.clone(),
             sent: self.remotes.iter().map(|remote| remote.sent).collect(),
         }
     }
@@ -237,6 +240,7 @@ impl<S: Storage> Ring<S> {
         self.boots = before.boots;
         self.counters.losses = before.losses;
         self.missing_to = before.missing_to;
+        self.holes = before.holes;
         for (remote, sent) in self.remotes.iter_mut().zip(before.sent) {
             remote.sent = sent;
         }
@@ -271,18 +275,15 @@ impl<S: Storage> Ring<S> {
     /// the tail has passed them. A record that is about several ranges does not say which.
     fn pass_counted(&mut self, scan: &HeadScan) {
         for &(first, end, frames) in &scan.counted {
-            // What is missing before that was counted as damaged, and is not among them.
-            let rest = first.max(self.missing_to.0).min(end);
-            let Some(from) = [first, rest]
-                .into_iter()
-                .find(|from| without_left_out(end - from) == frames)
-            else {
+            // What is missing of them and was counted as damaged is not among them.
+            let others = uncounted(&Default::default(), &self.holes, self.missing_to, first, end);
+            if ![others, without_left_out(end - first)].contains(&frames) {
                 continue;
-            };
+            }
             if first <= self.lapped_to.max(self.min_ack()).0 {
                 self.lapped_to = self.lapped_to.max(FrameNo(end));
             }
-            self.write_off(FrameNo(from), FrameNo(end));
+            self.write_off(FrameNo(first), FrameNo(end));
         }
     }
 
@@ -415,8 +416,12 @@ impl<S: Storage> Ring<S> {
                             let _ = scan.counted.push_back((drop.first_frame, end, drop.frames));
                         }
                     }
-                    if drop.reason == Reason::Damaged as u8 {
-                        self.missing_to = self.missing_to.max(FrameNo(drop.last_frame.saturating_add(1)));
+                    if drop.reason == Reason::Damaged as u8 && drop.last_frame >= drop.first_frame.max(1) {
+                        let (first, end) = (drop.first_frame, drop.last_frame.saturating_add(1));
+                        // One of several holes does not say which: they stand behind it.
+                        if drop.frames == 0 || end - first == drop.frames {
+                            self.note_hole(first, end);
+                        }
                     }
                 }
             }
