@@ -15,7 +15,8 @@
 //! Four things are not held to be exact, all of them counts. Frames that were given up while a sender had them in hand count as lost
 //! after a cut although they may have been delivered: only the receiver knows. The ring remembers eight holes; before the lowest of
 //! more than that, frames that a later cut takes too are not counted (`shadowed`; no run has had as many). What was
-//! counted after one cut is not always counted again if the next falls into the first commit after it (`nested`). And
+//! counted after one cut, and not yet told to flash, is counted by nobody if the next falls into the first commit after it and leaves a block with an
+//! acknowledgement beyond it, but not the one with its DROP record (`nested`: judged, one run of 25 on write-once media shows it, none on others). And
 //! what was only in memory is an estimate of the ring's, from above.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
