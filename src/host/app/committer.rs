@@ -3,7 +3,7 @@
 use super::shared::SharedRef;
 use super::sleep;
 use crate::host::medium::{MediumError, SyncLater};
-use crate::host::runtime::now;
+use crate::host::runtime::{now, yield_turn};
 use crate::wal::storage::Storage as _;
 use crate::wal::{Commit, CommitError, CommitStep};
 
@@ -26,12 +26,12 @@ pub async fn run(shared: SharedRef) {
                 let result = commit(&shared, later.as_deref(), what).await;
                 was_degraded = report(&shared, result, was_degraded);
                 shared.committed.notify();
-                smol::future::yield_now().await;
+                yield_turn().await;
             }
             // Nothing to write now: the time for an erase, which takes up to two seconds.
             _ if shared.agent.borrow().ring().erase_due() => {
                 shared.agent.borrow_mut().ring_mut().erase_step();
-                smol::future::yield_now().await;
+                yield_turn().await;
             }
             Some((at, _)) => {
                 let changed = smol::future::or(shared.stored.after(stored), shared.answered.after(answered));
@@ -75,7 +75,7 @@ async fn sync(shared: &SharedRef, later: Option<&SyncLater>) -> Result<(), Mediu
     {
         return result.map_err(MediumError::from);
     }
-    smol::future::yield_now().await;
+    yield_turn().await;
     shared.agent.borrow_mut().ring_mut().storage_mut().sync()
 }
 

@@ -491,7 +491,7 @@ fn log_mount(shared: &Shared, report: &MountReport, created: bool) {
 /// Waits until `at`. With no free place in the reactor's table, until every other task had its turn.
 pub async fn sleep(at: Instant) {
     if runtime::sleep_until(at).await.is_err() {
-        smol::future::yield_now().await;
+        runtime::yield_turn().await;
     }
 }
 

@@ -20,7 +20,7 @@ use super::stream::Stream;
 use super::url::resolve;
 use crate::host::gunzip::Gunzip;
 use crate::host::limits::{HTTP_DISCARD_BYTES, HTTP_RECEIVE_BYTES};
-use crate::host::runtime::{Interest, ready};
+use crate::host::runtime::{Interest, ready, yield_turn};
 use crate::host::tls::StreamError;
 
 /// How far a request has come; read by its caller after the future was dropped.
@@ -70,8 +70,8 @@ pub(super) struct Exchange<'a> {
 /// and no deadline would ever be looked at.
 const STREAK_BYTES: usize = 32 * 1024;
 
-/// What reading one chunk or one interim response costs beyond its bytes, in bytes' worth of work: with a quarter of this, chunks of one byte moved
-/// the scrapes of other targets by 7 to 16 ms (`scripts/hostile-targets`).
+/// What reading one chunk or one interim response costs beyond its bytes, in bytes' worth of work: with a quarter of this, chunks of one byte held
+/// the loop for longer than anything else (`scripts/hostile-targets`).
 const CHUNK_WORK: usize = 512;
 
 /// Work since other tasks had their turn.
@@ -84,7 +84,7 @@ impl Streak {
         self.0 += bytes;
         if self.0 >= STREAK_BYTES {
             self.0 = 0;
-            smol::future::yield_now().await;
+            yield_turn().await;
         }
     }
 }

@@ -18,7 +18,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use crate::host::runtime::{Interest, ready};
+use crate::host::runtime::{Interest, ready, yield_turn};
 
 const COMMAND_FDSYNC: u16 = 3;
 const FLAG_RESULT_FD: u32 = 1;
@@ -117,7 +117,7 @@ impl SyncLater {
         loop {
             if let Err(full) = ready(self.done.as_fd(), Interest::Read).await {
                 log::debug!("{full}");
-                smol::future::yield_now().await;
+                yield_turn().await;
             }
             let mut count = [0; 8];
             // What it holds does not matter, and when it holds nothing there is nothing to be had below.

@@ -7,10 +7,11 @@
 //! Invariants:
 //! - the loop sleeps exactly until the earliest timer, or for ever when there is none: no tick;
 //! - a future that is dropped leaves no entry in the reactor;
+//! - a task that yields in a long piece of work ([`yield_turn`]) is polled once between two looks at descriptors and timers;
 //! - a full table is an error of the future that found it full ([`TableFull`]), never a panic.
 //!
 //! Limits: [`MAX_WAITING_FDS`](crate::host::limits::MAX_WAITING_FDS) and
-//! [`MAX_TIMERS`](crate::host::limits::MAX_TIMERS), together about 6 KiB in thread-local storage. The
+//! [`MAX_TIMERS`](crate::host::limits::MAX_TIMERS), together about 8 KiB in thread-local storage. The
 //! executor's own queue allocates one block of about 500 bytes per 31 wakes.
 //!
 //! Suspend: deadlines are `CLOCK_BOOTTIME`, which counts suspend, but poll(2) sleeps on a clock that
@@ -33,9 +34,9 @@ pub(crate) use reactor::slots_in_use;
 
 use alloc::sync::Arc;
 use alloc::task::Wake;
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::future::Future;
-use core::pin::pin;
+use core::pin::{Pin, pin};
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 
@@ -43,8 +44,55 @@ use smol::LocalExecutor;
 
 use super::limits::TASKS_PER_STEP;
 
+/// Tasks that wait for the end of a turn at once; one more goes on after the other tasks that are ready. Each scrape worker and each remote has one
+/// task that yields.
+const MAX_YIELDED: usize = 128;
+
 std::thread_local! {
     static TURNS: Cell<u64> = const { Cell::new(0) };
+    static YIELDED: RefCell<heapless::Vec<Waker, MAX_YIELDED>> = const { RefCell::new(heapless::Vec::new()) };
+}
+
+/// Lets all others have their turn in a long piece of work: the tasks that are ready, and after a look at descriptors and timers those that
+/// have become so.
+///
+/// A task that only wakes itself would be polled again up to [`TASKS_PER_STEP`] times before that look. No allocation.
+pub const fn yield_turn() -> YieldTurn {
+    YieldTurn { since: None }
+}
+
+/// Future of [`yield_turn`].
+#[must_use]
+pub struct YieldTurn {
+    /// The turn in which it was polled first.
+    since: Option<u64>,
+}
+
+impl Future for YieldTurn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.since.is_some_and(|turn| turn != turns()) {
+            return Poll::Ready(());
+        }
+        self.since = Some(turns());
+        let woken_later = YIELDED.with_borrow_mut(|yielded| {
+            // Polled again in this turn, for another of its task's futures.
+            yielded.iter().any(|waker| waker.will_wake(cx.waker())) || yielded.push(cx.waker().clone()).is_ok()
+        });
+        if !woken_later {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+/// Wakes those that have yielded before this turn.
+fn wake_yielded() {
+    // One at a time, outside the borrow; a waker does not poll.
+    while let Some(waker) = YIELDED.with_borrow_mut(heapless::Vec::pop) {
+        waker.wake();
+    }
 }
 
 /// How often the loop has waited in poll(2) and gone on, since the thread started.
@@ -79,15 +127,18 @@ pub fn run<T>(executor: &LocalExecutor<'_>, main: impl Future<Output = T>) -> T 
         if flag.0.swap(false, Ordering::Relaxed)
             && let Poll::Ready(value) = step(TaskName::Main, || main.as_mut().poll(&mut context))
         {
+            wake_yielded();
             return value;
         }
-        let idle = run_tasks(executor) && !flag.0.load(Ordering::Relaxed);
+        let idle =
+            run_tasks(executor) && !flag.0.load(Ordering::Relaxed) && YIELDED.with_borrow(|yielded| yielded.is_empty());
         TURNS.set(TURNS.get() + 1);
         reactor::turn(if idle {
             reactor::Wait::UntilDue
         } else {
             reactor::Wait::No
         });
+        wake_yielded();
     }
 }
 
@@ -134,6 +185,45 @@ mod tests {
             sleep_until(now() + 10).await.expect("timer table has room");
             stop.set(true);
             task.await;
+        });
+    }
+
+    #[test]
+    fn a_task_that_yields_is_polled_once_between_two_looks_at_the_timers() {
+        let executor = LocalExecutor::new();
+        let polls = Rc::new(Cell::new(0_u64));
+        let counted = polls.clone();
+        let task = executor.spawn(async move {
+            loop {
+                counted.set(counted.get() + 1);
+                yield_turn().await;
+            }
+        });
+        run(&executor, async {
+            let (before, first) = (turns(), polls.get());
+            sleep_until(now() + 10).await.expect("timer table has room");
+            let (turned, polled) = (turns() - before, polls.get() - first);
+            assert!(polled.abs_diff(turned) <= 1, "{polled} polls in {turned} turns");
+            assert!(polled > 10);
+        });
+        drop(task);
+    }
+
+    #[test]
+    fn more_that_yield_than_there_is_room_for_go_on_all_the_same() {
+        let executor = LocalExecutor::new();
+        let tasks: alloc::vec::Vec<_> = (0..2 * MAX_YIELDED)
+            .map(|_| {
+                executor.spawn(async {
+                    yield_turn().await;
+                    yield_turn().await;
+                })
+            })
+            .collect();
+        run(&executor, async {
+            for task in tasks {
+                task.await;
+            }
         });
     }
 
