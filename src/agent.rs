@@ -344,6 +344,13 @@ impl<S: Storage> Agent<S> {
         self.acknowledge(remote);
     }
 
+    /// Ends every back-off and hold: what receivers refuse for may have been put right.
+    pub fn retry_now(&mut self) {
+        for sender in &mut self.senders {
+            sender.retry_now();
+        }
+    }
+
     /// Tells every sender to send what there is without waiting, until `deadline`.
     pub fn flush(&mut self, deadline: Instant) {
         for sender in &mut self.senders {

@@ -8,7 +8,7 @@ use common::receiver::Receiver;
 use common::target::Target;
 use common::{TempDir, wait_for};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Long enough for a busy machine; every wait ends as soon as its condition holds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -137,6 +137,44 @@ fn a_reload_in_an_outage_keeps_the_backlog() {
     setup.assert_complete(0);
     setup.assert_complete(1);
     assert!(setup.delivered(1).len() >= 2);
+}
+
+#[test]
+fn a_reload_ends_the_hold_of_a_receiver_that_knows_no_such_credentials() {
+    let mut setup = Setup::new(1);
+    setup.receiver = Receiver::scripted(None, |_, request| {
+        let known = request.header("authorization") == Some("Bearer right");
+        (!known).then_some(("401 Unauthorized", &[]))
+    });
+    let token = setup.directory.path().join("token");
+    std::fs::write(&token, "wrong").expect("written");
+    let remotes = format!(
+        "- url: http://{}/write\n  authorization: {{credentials_file: token}}\n  queue_config: {{batch_send_deadline: 100ms}}\n",
+        setup.receiver.address()
+    );
+    let job = format!(
+        "- job_name: job0\n  static_configs: [{{targets: ['{}']}}]\n",
+        setup.targets[0].address()
+    );
+    let config = configure(setup.directory.path(), &job, &remotes, "");
+    let agent = Agent::start(&config);
+    // The first hold takes 10 s, the second 20.
+    for requests in 1..=2 {
+        wait_for("a refusal", PATIENCE, || {
+            setup.receiver.arrived(|arrived| arrived.requests.len() == requests)
+        });
+    }
+    let held = Instant::now();
+    std::fs::write(&token, "right").expect("written");
+    agent.signal(libc::SIGHUP);
+    setup.wait_for_scrape(0, 2);
+    assert!(
+        held.elapsed() < Duration::from_secs(18),
+        "{:?} after the reload",
+        held.elapsed()
+    );
+    agent.stop();
+    setup.assert_complete(0);
 }
 
 #[test]

@@ -254,6 +254,9 @@ impl Generation<'_> {
                 End::Reload(plan) if plan.changes_targets_only(&tasks.shared) => {
                     self.notify.reloading();
                     take_over(&mut tasks, executor, *plan).await;
+                    // Credentials are in files of their own: that nothing of a remote has changed does not say much.
+                    tasks.shared.agent.borrow_mut().retry_now();
+                    tasks.shared.stored.notify();
                     lifecycle.reloaded(unix_now());
                     self.notify.send("READY=1");
                 }

@@ -391,10 +391,11 @@ impl Sender {
         });
     }
 
-    /// Ends a back-off or hold: something has changed (configuration reloaded, link up).
+    /// Ends a back-off or hold: something has changed (configuration reloaded, link up). The pace of a backlog stays.
     pub const fn retry_now(&mut self) {
         match self.state {
-            State::Ready(_) | State::Held(..) => self.state = State::Ready(Instant(0)),
+            State::Held(..) => self.state = State::Ready(Instant(0)),
+            State::Ready(_) if self.attempts > 0 => self.state = State::Ready(Instant(0)),
             _ => {}
         }
         self.not_before = Instant(0);
