@@ -10,7 +10,8 @@
 //!   unknown type.
 //! - Values travel as their bits. No float is touched, so the staleness marker (a signalling NaN) survives, and -0
 //!   is not mistaken for the default.
-//! - `symbols` (field 4) precede `timeseries` (field 5): some receivers resolve references while they decode.
+//! - `symbols` (field 4) precede `timeseries` (field 5), and the labels of a series everything else in it: some receivers resolve
+//!   references while they decode.
 //!
 //! The reader accepts fields in any order except that one, skips unknown fields, and answers hostile bytes with
 //! [`ReadError`]. Neither side allocates; the reader's symbol index is lent by the caller.
@@ -89,18 +90,27 @@ pub const fn len_sample(bits: u64, unix_ms: i64, start_ms: i64) -> usize {
     2 + len_sample_payload(bits, unix_ms, start_ms)
 }
 
+/// What of a sample is written first; receivers take either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SampleOrder {
+    /// As declared: value, timestamp, start timestamp.
+    ValueFirst,
+    /// The value last. A body of one sample per series is smaller for it once compressed: what comes before the value is the
+    /// same in every series, and so are the zeros most values begin with.
+    ValueLast,
+}
+
 /// Appends one sample to the series begun last. `start_ms`: when counting began, 0 for unset, as always in 1.0.
 ///
 /// # Errors
 /// [`Full`]; nothing was written then.
-pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64, start_ms: i64) -> Result<(), Full> {
+pub fn put_sample(out: &mut impl Sink, order: SampleOrder, bits: u64, unix_ms: i64, start_ms: i64) -> Result<(), Full> {
     let mut bytes = heapless::Vec::<u8, MAX_SAMPLE_BYTES>::new();
     let head = [SAMPLES, len_sample_payload(bits, unix_ms, start_ms) as u8];
     // All of it fits the buffer by its definition.
     let _ = bytes.extend_from_slice(&head);
-    if bits != 0 {
-        let _ = bytes.push(SAMPLE_VALUE);
-        let _ = bytes.extend_from_slice(&bits.to_le_bytes());
+    if order == SampleOrder::ValueFirst {
+        push_value(&mut bytes, bits);
     }
     for (tag, time) in [(SAMPLE_TIME, unix_ms), (SAMPLE_START, start_ms)] {
         if time == 0 {
@@ -114,7 +124,18 @@ pub fn put_sample(out: &mut impl Sink, bits: u64, unix_ms: i64, start_ms: i64) -
         }
         let _ = bytes.push(rest as u8);
     }
+    if order == SampleOrder::ValueLast {
+        push_value(&mut bytes, bits);
+    }
     out.put(&bytes)
+}
+
+fn push_value(bytes: &mut heapless::Vec<u8, MAX_SAMPLE_BYTES>, bits: u64) {
+    if bits != 0 {
+        // It fits, as above.
+        let _ = bytes.push(SAMPLE_VALUE);
+        let _ = bytes.extend_from_slice(&bits.to_le_bytes());
+    }
 }
 
 /// Bytes of the labels field of a 2.0 series.

@@ -68,6 +68,12 @@ impl Slot {
         self.refs > 0
     }
 
+    /// Whose it is, how many labels it has and of what type it is: series that have this in common differ in few bytes of a 2.0
+    /// request.
+    pub fn shape(&self) -> (u8, u8, u8) {
+        (self.target.0, self.refs, self.kind as u8)
+    }
+
     fn is_used(&self) -> bool {
         self.holds != Holds::Unused
     }

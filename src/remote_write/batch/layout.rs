@@ -8,7 +8,7 @@ use super::{Batch, Entry};
 use crate::frame::Full;
 use crate::limits::MAX_LABELS;
 use crate::metadata::Metadata;
-use crate::remote_write::proto::{self, SeriesMetadata};
+use crate::remote_write::proto::{self, SampleOrder, SeriesMetadata};
 use crate::remote_write::response::Protocol;
 use crate::value::varint::{Sink, len_u64};
 use core::ops::Range;
@@ -16,7 +16,7 @@ use core::ops::Range;
 /// How samples are spread over series entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// One sample per entry, in scrape order.
+    /// One sample per entry: in 1.0 in scrape order, in 2.0 by time, see [`Batch::sort`].
     Live,
     /// One entry per series, samples by time.
     Grouped,
@@ -60,12 +60,7 @@ impl Batch {
             .filter(|_| layout == Layout::Live && self.protocol == Protocol::V2)
             .zip(self.body.len().checked_sub(needed))
             .map(|(metadata, room)| Describing { metadata, room });
-        if layout == Layout::Grouped {
-            let times = &self.times;
-            let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
-            self.entries
-                .sort_unstable_by_key(|e| (e.slot, time(e), e.time_index(), e.is_exemplar()));
-        }
+        self.sort(layout);
         let carried_at = self.carried_at();
         let (front, carried) = self.body.split_at_mut(carried_at);
         let carried = Carried {
@@ -90,6 +85,10 @@ impl Batch {
             carried,
             late: &mut self.late,
             described,
+            order: match (layout, self.protocol) {
+                (Layout::Live, Protocol::V2) => SampleOrder::ValueLast,
+                _ => SampleOrder::ValueFirst,
+            },
             sink: SliceSink { out: front, len: 0 },
         };
         // The sizes were summed up while gathering: all of it fits.
@@ -109,6 +108,28 @@ impl Batch {
         }
         self.sealed = writer.sink.len;
         layout
+    }
+
+    /// Brings entries into the order of `layout`.
+    ///
+    /// A live 2.0 body is for snappy, which copies what stood in the series before up to the first byte that differs. Labels are numbers
+    /// there: series of one [shape](Slot::shape) have their fields in the same places, and values that end in the same bytes, zeros above all, do best
+    /// side by side. Live bodies of recorded scrapes are 5 % smaller for it. In 1.0 labels are written out, and the order of the scrape is better.
+    ///
+    /// Samples of a series stay in the order of time. Exemplars must stay behind their sample: a batch with any is left as it is.
+    fn sort(&mut self, layout: Layout) {
+        let (dictionary, times) = (&self.dictionary, &self.times);
+        let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
+        match (layout, self.protocol) {
+            (Layout::Grouped, _) => self
+                .entries
+                .sort_unstable_by_key(|e| (e.slot, time(e), e.time_index(), e.is_exemplar())),
+            (Layout::Live, Protocol::V2) if self.counts.exemplars == 0 => self.entries.sort_unstable_by_key(|e| {
+                let shape = dictionary.slot(e.slot).map(Slot::shape);
+                (time(e), shape, u64::from_be_bytes(e.bits), e.slot)
+            }),
+            (Layout::Live, _) => {}
+        }
     }
 
     /// The bytes to compress and send; valid after [`Batch::seal`] until the next [`Batch::begin`].
@@ -200,6 +221,7 @@ struct Writer<'a> {
     carried: Carried<'a>,
     late: &'a mut Late,
     described: Option<Describing<'a>>,
+    order: SampleOrder,
     sink: SliceSink<'a>,
 }
 
@@ -351,6 +373,10 @@ impl Writer<'_> {
                 let references = self.dictionary.references(slot);
                 let metadata = self.metadata(slot);
                 proto::begin_series_v2(&mut self.sink, references, contents + metadata.len())?;
+                if self.order == SampleOrder::ValueLast {
+                    metadata.put(&mut self.sink)?;
+                    return self.contents(group);
+                }
                 self.contents(group)?;
                 metadata.put(&mut self.sink)
             }
@@ -362,7 +388,7 @@ impl Writer<'_> {
         for entry in group {
             let (time, start) = entry.times(self.times, self.starts);
             match entry.content() {
-                Content::Float(bits) => proto::put_sample(&mut self.sink, bits, time, start)?,
+                Content::Float(bits) => proto::put_sample(&mut self.sink, self.order, bits, time, start)?,
                 Content::Histogram(message) => {
                     let message = self.carried.get(&message);
                     proto::put_histogram(&mut self.sink, self.protocol, message, time, start)?;

@@ -4,7 +4,7 @@
 //! that is kept from batch to batch, samples to a list of 14 bytes each. Sealing writes the body, for 1.0 or 2.0, in
 //! one of two layouts:
 //!
-//! - [`Layout::Live`]: one sample per series entry, in the order of the scrape, as Prometheus does it;
+//! - [`Layout::Live`]: one sample per series entry, as Prometheus does it;
 //! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
 //!
 //! A frame means, in this order: its samples, its staleness markers, and the five (or eight) synthetic series rebuilt from its

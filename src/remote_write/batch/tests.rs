@@ -55,7 +55,7 @@ fn a_frame_is_samples_then_markers_then_synthetic_series() {
     assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
     assert_eq!((bench.batch.samples(), bench.batch.frames()), (8, 1));
     assert_eq!(bench.batch.end(), Place::before(FrameNo(8)));
-    let sent = bench.sealed(Layout::Live, Protocol::V2);
+    let sent = bench.sealed(Layout::Grouped, Protocol::V2);
     let mut expected = alloc::vec!["metric_1", "metric_0", "metric_2"];
     expected.extend(&SYNTHETIC[..USUAL_SYNTHETIC]);
     assert_eq!(names(&sent), expected);
@@ -69,6 +69,41 @@ fn a_frame_is_samples_then_markers_then_synthetic_series() {
         assert_eq!(bits, expected, "sample {i}");
     }
     assert!(sent.iter().all(|s| s.kind == MetricType::Gauge));
+}
+
+#[test]
+fn live_series_of_2_0_stand_beside_their_like_and_samples_in_the_order_of_time() {
+    let mut source = Frames::new(0);
+    source.catalogue = Catalogue::new(10, 1000, 1);
+    source
+        .catalogue
+        .set_target(TargetRef(0), r#"instance="box""#)
+        .expect("fits");
+    for (name, body, kind) in [
+        ("labelled", r#"n="1""#, MetricType::Gauge),
+        ("counter", "", MetricType::Counter),
+        ("odd", "", MetricType::Gauge),
+        ("round", "", MetricType::Gauge),
+        ("zero", "", MetricType::Gauge),
+        ("late", "", MetricType::Gauge),
+    ] {
+        let text = SeriesText { name, body };
+        source.catalogue.define(TargetRef(0), text, kind).expect("fits");
+    }
+    // A value of few significant bits begins with zeros in the body.
+    let samples = [(0, 0), (1, 1), (2, 12_345_679), (3, 1024), (4, 0), (5, 7)];
+    let mut scrape = Scrape::new(0, 2000, &samples);
+    scrape.explicit = alloc::vec![(5, 1000)];
+    source.scrapes.push(scrape);
+    let mut bench = Bench::new(LIMITS);
+    assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
+    let sent = bench.sealed(Layout::Live, Protocol::V2);
+    let names: Vec<_> = names(&sent)
+        .into_iter()
+        .filter(|name| !name.starts_with("scrape_"))
+        .collect();
+    assert_eq!(names, ["late", "counter", "zero", "round", "up", "odd", "labelled"]);
+    assert!(sent.windows(2).all(|pair| pair[0].samples[0].1 <= pair[1].samples[0].1));
 }
 
 #[test]
@@ -159,7 +194,7 @@ fn a_frame_larger_than_the_batch_is_split_in_order_with_one_time() {
     for _ in 0..3 {
         let stop = bench.gather(&mut source, &NO_BOUNDS);
         ends.push((bench.batch.end().frame.0, bench.batch.end().part, stop));
-        seen.extend(bench.sealed(Layout::Live, Protocol::V2));
+        seen.extend(bench.sealed(Layout::Grouped, Protocol::V2));
         let end = bench.batch.end();
         bench.batch.finish();
         bench.batch.begin(end, Protocol::V2);
@@ -185,8 +220,9 @@ fn extra_scrape_metrics_are_three_more_series_and_the_end_of_a_target_marks_them
     }
     source.scrapes.push(Scrape::new(3, 3000, &[(0, 1)]));
     let mut bench = Bench::new(LIMITS);
+    bench.batch.begin(Place::default(), Protocol::V1);
     assert_eq!(bench.gather(&mut source, &NO_BOUNDS), Stop::End);
-    let sent = bench.sealed(Layout::Live, Protocol::V2);
+    let sent = bench.sealed(Layout::Live, Protocol::V1);
     assert_eq!(names(&sent[..8]), SYNTHETIC);
     let bits: Vec<u64> = sent.iter().map(|series| series.samples[0].0).collect();
     assert_eq!(bits[5..8], [10.5f64, 0.0, -1.0].map(f64::to_bits));
@@ -556,7 +592,7 @@ fn the_short_way_to_labels_agrees_with_the_long_way() {
                 bench.batch.begin(Place::default(), protocol);
                 source.position = 0;
                 bench.gather(&mut source, &NO_BOUNDS);
-                let mut sent = bench.sealed(Layout::Live, protocol);
+                let mut sent = bench.sealed(Layout::Grouped, protocol);
                 sent.iter_mut().for_each(|s| s.kind = MetricType::Unknown);
                 (sent, *bench.batch.tally())
             })

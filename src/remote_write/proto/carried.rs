@@ -200,7 +200,7 @@ impl SeriesMetadata {
         }
     }
 
-    /// Ends a 2.0 series; nothing known takes no bytes.
+    /// Appends it to the 2.0 series begun last; nothing known takes no bytes.
     ///
     /// # Errors
     /// [`Full`]; part of it may have been written.

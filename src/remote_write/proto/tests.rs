@@ -11,7 +11,7 @@ fn buffer() -> Bounded<u8> {
     Bounded::with_capacity(1 << 20)
 }
 
-fn write_v1(message: &WriteRequest) -> Bounded<u8> {
+fn write_v1(message: &WriteRequest, order: SampleOrder) -> Bounded<u8> {
     let mut out = buffer();
     for series in &message.timeseries {
         let labels = series
@@ -28,15 +28,15 @@ fn write_v1(message: &WriteRequest) -> Bounded<u8> {
         for label in &series.labels {
             put_label(&mut out, label.name.as_bytes(), label.value.as_bytes()).expect("fits");
         }
-        write_samples(&mut out, &series.samples);
+        write_samples(&mut out, order, &series.samples);
     }
     out
 }
 
-fn write_samples(out: &mut Bounded<u8>, samples: &[Sample]) {
+fn write_samples(out: &mut Bounded<u8>, order: SampleOrder, samples: &[Sample]) {
     for sample in samples {
         let before = out.len();
-        put_sample(out, sample.bits, sample.timestamp, sample.start).expect("fits");
+        put_sample(out, order, sample.bits, sample.timestamp, sample.start).expect("fits");
         assert_eq!(
             out.len() - before,
             len_sample(sample.bits, sample.timestamp, sample.start)
@@ -45,7 +45,7 @@ fn write_samples(out: &mut Bounded<u8>, samples: &[Sample]) {
     }
 }
 
-fn write_v2(message: &Request) -> Bounded<u8> {
+fn write_v2(message: &Request, order: SampleOrder) -> Bounded<u8> {
     let mut out = buffer();
     for symbol in &message.symbols {
         put_symbol(&mut out, symbol.as_bytes()).expect("fits");
@@ -66,8 +66,8 @@ fn write_v2(message: &Request) -> Bounded<u8> {
             ..SeriesMetadata::default()
         };
         begin_series_v2(&mut out, refs.into_iter(), samples + metadata.len()).expect("fits");
-        write_samples(&mut out, &series.samples);
         metadata.put(&mut out).expect("fits");
+        write_samples(&mut out, order, &series.samples);
     }
     out
 }
@@ -86,6 +86,8 @@ fn read(body: &[u8], protocol: Protocol) -> Result<Vec<Shown>, ReadError> {
     }
     Ok(all)
 }
+
+const ORDERS: [SampleOrder; 2] = [SampleOrder::ValueFirst, SampleOrder::ValueLast];
 
 const EDGE_BITS: [u64; 8] = [
     0,
@@ -130,10 +132,17 @@ fn a_v1_request_byte_for_byte() {
     begin_series_v1(&mut out, labels, len_sample(1.0_f64.to_bits(), 1_700_000_000_000, 0)).expect("fits");
     put_label(&mut out, b"__name__", b"up").expect("fits");
     put_label(&mut out, b"a", b"b").expect("fits");
-    put_sample(&mut out, 1.0_f64.to_bits(), 1_700_000_000_000, 0).expect("fits");
+    put_sample(
+        &mut out,
+        SampleOrder::ValueFirst,
+        1.0_f64.to_bits(),
+        1_700_000_000_000,
+        0,
+    )
+    .expect("fits");
     begin_series_v1(&mut out, len_label(1, 1), len_sample(0, 0, 0)).expect("fits");
     put_label(&mut out, b"c", b"d").expect("fits");
-    put_sample(&mut out, 0, 0, 0).expect("fits");
+    put_sample(&mut out, SampleOrder::ValueFirst, 0, 0, 0).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x0a\x2a"); // timeseries, 42 bytes
     expected.extend(b"\x0a\x0e\x0a\x08__name__\x12\x02up");
@@ -156,18 +165,18 @@ fn a_v2_request_byte_for_byte() {
         ..SeriesMetadata::default()
     };
     begin_series_v2(&mut out, [1, 2, 3, 4].into_iter(), size + gauge.len()).expect("fits");
-    put_sample(&mut out, STALE_NAN_BITS, 1_700_000_000_000, 0).expect("fits");
-    put_sample(&mut out, 1 << 63, -1, 5).expect("fits");
     gauge.put(&mut out).expect("fits");
+    put_sample(&mut out, SampleOrder::ValueFirst, STALE_NAN_BITS, 1_700_000_000_000, 0).expect("fits");
+    put_sample(&mut out, SampleOrder::ValueLast, 1 << 63, -1, 5).expect("fits");
     begin_series_v2(&mut out, [300, 2].into_iter(), 0).expect("fits");
     let mut expected: Vec<u8> = Vec::new();
     expected.extend(b"\x22\x00\x22\x08__name__\x22\x02up\x22\x01a\x22\x01b");
     expected.extend(b"\x2a\x34\x0a\x04\x01\x02\x03\x04"); // timeseries, 52 bytes; packed labels_refs
-    expected.extend(b"\x12\x10\x09\x02\x00\x00\x00\x00\x00\xf0\x7f\x10\x80\xd0\x95\xff\xbc\x31");
-    expected.extend(b"\x12\x16\x09\x00\x00\x00\x00\x00\x00\x00\x80"); // -0 is not the default
-    expected.extend(b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
-    expected.extend(b"\x18\x05"); // start timestamp
     expected.extend(b"\x2a\x02\x08\x02"); // metadata: gauge
+    expected.extend(b"\x12\x10\x09\x02\x00\x00\x00\x00\x00\xf0\x7f\x10\x80\xd0\x95\xff\xbc\x31");
+    expected.extend(b"\x12\x16\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
+    expected.extend(b"\x18\x05"); // start timestamp
+    expected.extend(b"\x09\x00\x00\x00\x00\x00\x00\x00\x80"); // -0 is not the default
     expected.extend(b"\x2a\x05\x0a\x03\xac\x02\x02");
     assert_eq!(out[..], expected[..]);
 }
@@ -191,7 +200,7 @@ fn v1_is_what_the_declared_message_says() {
                 .collect(),
             ..WriteRequest::default()
         };
-        let out = write_v1(&message);
+        let out = write_v1(&message, *rng.choice(&ORDERS).expect("two"));
         assert_eq!(WriteRequest::decode(&out[..]), Ok(message.clone()));
         let shown = read(&out, Protocol::V1).expect("well-formed");
         assert_eq!(shown.len(), message.timeseries.len());
@@ -227,7 +236,7 @@ fn v2_is_what_the_declared_message_says() {
                 .collect(),
             symbols,
         };
-        let out = write_v2(&message);
+        let out = write_v2(&message, *rng.choice(&ORDERS).expect("two"));
         let decoded = Request::decode(&out[..]).expect("well-formed");
         assert_eq!(decoded, message);
         let shown = read(&out, Protocol::V2).expect("well-formed");
@@ -299,7 +308,7 @@ fn reader_survives_any_damage() {
             3
         ],
     };
-    let out = write_v2(&message);
+    let out = write_v2(&message, SampleOrder::ValueLast);
     let mut refused = 0;
     for _ in 0..20_000 {
         let mut bytes = out.to_vec();

@@ -221,7 +221,9 @@ fn a_request_with_carried_things_is_this_byte_for_byte() {
     );
     let mut expected = alloc::vec![0x1a, 4];
     expected.extend(histogram);
-    expected.extend([0x22, 6, 0x0a, 2, t, x, 0x18, 1, 0x2a, 2, 0x08, MetricType::Gauge as u8]);
+    expected.extend([0x22, 6, 0x0a, 2, t, x, 0x18, 1]);
+    // Type, then histogram, then exemplar.
+    expected.splice(..0, [0x2a, 2, 0x08, MetricType::Gauge as u8]);
     assert!(
         bench
             .batch
@@ -302,7 +304,7 @@ fn the_marker_of_a_native_histogram_is_a_histogram() {
         source.position = 0;
         let mut bench = Bench::new(LIMITS, protocol);
         bench.gather(&mut source);
-        let sent = bench.sealed(Layout::Live);
+        let sent = bench.sealed(Layout::Grouped);
         let marker = Histogram {
             count: Some(Count::Int(0)),
             sum: STALE_NAN_BITS,

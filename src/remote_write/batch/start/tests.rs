@@ -90,7 +90,7 @@ const VALUES: [(u16, i64); 9] = [
 fn every_sample_of_a_metric_starts_when_it_was_created() {
     let mut source = source(&FAMILIES);
     source.scrapes.push(Scrape::new(0, 9_000_000, &VALUES));
-    let sent = Bench::new().send(&mut source, Protocol::V2, Layout::Live);
+    let sent = Bench::new().send(&mut source, Protocol::V2, Layout::Grouped);
     let starts: Vec<_> = sent.iter().flat_map(|s| s.starts.clone()).collect();
     let (c, h, s) = (1_000_000, 2_000_000, 3_000_000);
     assert_eq!(starts, [c, 0, h, h, h, 0, s, s, 0, 0, 0, 0, 0, 0]);
