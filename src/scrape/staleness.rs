@@ -12,7 +12,8 @@
 //!   the newest timestamp itself is still recognised when it comes again.
 //! - A sample without one is refused as well if the target wrote one that is not older than this scrape before, and so is a
 //!   staleness marker (silently, as by Prometheus). Times of scrapes are never compared with each other: a step of the wall clock must not refuse them (SCR-306).
-//! - A refused sample does not refuse its series: it is tracked all the same (SCR-809).
+//! - A refused sample does not refuse its series: it is tracked all the same (SCR-809). Prometheus' agent marks it in the very scrape that
+//!   exposes it.
 
 use super::session::Tally;
 use super::target::Target;

@@ -255,7 +255,12 @@ impl Work {
             }
             None => {}
         }
-        match builder.build(target, (self.format, self.kind), line.series)? {
+        let built = builder.build(target, (self.format, self.kind), line.series);
+        // Prometheus' parsers of text read the labels before the sample counts; here it counts first.
+        if matches!(built, Err(ScrapeError::Parse(_))) && self.format != Format::Protobuf {
+            self.tally.counts.scraped -= 1;
+        }
+        match built? {
             Built::Dropped => {
                 table.learn_dropped(t, key);
                 Ok(false)

@@ -39,6 +39,16 @@ fn scr_803_every_way_to_fail_marks_all_and_keeps_none() {
         (&body_limit, TEXT, "a 1\nc 1\n", Outcome::Complete, [0; 3], -1),
         (&plain, None, "a 1\nc 1\n", Outcome::Complete, [0; 3], 8),
         (&plain, TEXT, "a 1\nc 1\nbad\n", Outcome::Complete, [2, 2, 1], 12),
+        // Labels that cannot be read are a broken line like any other.
+        (&plain, TEXT, "a 1\nc 1\nd{x='1'} 1\n", Outcome::Complete, [2, 2, 1], 19),
+        (
+            &plain,
+            TEXT,
+            "a 1\nc 1\n{x=\"1\"} 1\n",
+            Outcome::Complete,
+            [2, 2, 1],
+            18,
+        ),
         (
             &plain,
             TEXT,
