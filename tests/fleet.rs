@@ -94,7 +94,7 @@ fn one_box_is_home_within_three_seconds_of_a_short_outage() {
 
 #[test]
 fn one_box_is_home_soon_after_a_long_outage() {
-    // The last probe is up to twelve seconds away, the first request after a start up to fifteen.
+    // The last probe is up to ten seconds away, the first request after a start up to eleven and a half.
     for restarted in [false, true] {
         let plan = Plan {
             agents: 1,

@@ -3,7 +3,7 @@
 //! `cargo bench --bench day_home [-- SERIES HOURS [VERSION]]`: 1,000 series scraped every 15 s for 24 hours, 5.8 million samples with the synthetic ones; VERSION 1
 //! for remote write 1.0. A ring file is written as an agent would have written it in an outage; then `tidegate run` is started with it, the defaults of every key
 //! that matters here, and a receiver that checks TLS, decompresses and counts. Prints when the first request was answered (after a start
-//! an agent waits for a random time of up to 15 s before a backlog), when the last one, and the processor time that the agent took: on a busy machine
+//! an agent waits for a random time of up to 11.5 s before a backlog), when the last one, and the processor time that the agent took: on a busy machine
 //! the second is what compares.
 
 #[path = "../common/mod.rs"]
