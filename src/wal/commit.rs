@@ -83,6 +83,8 @@ pub(crate) struct Round {
     pub(crate) control_due: bool,
     clean: bool,
     ack: FrameNo,
+    /// First frame of losses that a control block of the round tells.
+    pub(crate) tells_from: Option<FrameNo>,
     /// Dictionary records before the round.
     pub(crate) dictionary: u16,
 }
@@ -186,6 +188,7 @@ impl<S: Storage> Ring<S> {
         }
         self.clock_staged = self.clock_staged.filter(|&at| at >= self.staging.first());
         self.clock_in_control = false;
+        self.round.tells_from = None;
         self.round.staged = 0;
         self.round.attempts = 0;
         self.round.failed_slots = 0;
@@ -374,7 +377,7 @@ impl<S: Storage> Ring<S> {
                 remote.ahead_persisted.clone_from(&remote.ahead);
             }
         }
-        if self.remotes.len() > 1 {
+        if self.remotes.len() > 1 || self.told_later() < self.min_ack() {
             for remote in &mut self.remotes {
                 if remote.acknowledged > remote.persisted {
                     let ack = Ack {
@@ -476,7 +479,9 @@ impl<S: Storage> Ring<S> {
 
     /// Gives the blocks of the round their flags and places in the stream.
     fn assign(&mut self) {
-        self.round.ack = self.min_ack();
+        // Blocks land in any order: one that acknowledged more than is told of the losses before it would leave these to nobody. An ACK
+        // record behind them says the rest.
+        self.round.ack = self.min_ack().min(self.told_later());
         let Some(head) = &mut self.head else { return };
         let mut opening = match head.opening {
             Opening::No => 0,

@@ -41,12 +41,16 @@ impl<S: Storage> Ring<S> {
             self.forget_delivered();
         }
         if head.opening == Opening::First || self.round.control_due {
+            if self.round.control_due {
+                self.put_notes();
+            }
+            let limit = self.staged_loss();
             for place in 0..self.remotes.len() {
                 let remote = &mut self.remotes[place];
-                remote.persisted = remote.acknowledged;
+                remote.persisted = remote.acknowledged.min(limit);
                 let ack = Ack {
                     remote: remote.config.id,
-                    frame_no: remote.acknowledged.0,
+                    frame_no: remote.persisted.0,
                 };
                 self.put_control(kind::ACK, &ack);
                 self.put_sent(place);
@@ -57,10 +61,7 @@ impl<S: Storage> Ring<S> {
         if head.opening == Opening::First {
             self.put_holes();
         }
-        if self.round.control_due {
-            self.put_notes();
-            self.round.control_due = false;
-        }
+        self.round.control_due = false;
         // A medium that failed is tried with one block.
         staged_left && self.degraded_since.is_none() && self.put_definitions(catalogue)
     }
@@ -116,6 +117,10 @@ impl<S: Storage> Ring<S> {
         }
         for place in 0..self.pending_losses.len() {
             if let Some(loss) = self.pending_losses[place].take() {
+                if IN_RING.iter().any(|&reason| reason as usize == place) {
+                    let before = self.round.tells_from.unwrap_or(FrameNo(u64::MAX));
+                    self.round.tells_from = Some(before.min(FrameNo(loss.first_frame)));
+                }
                 self.put_control(kind::DROP, &loss);
             }
         }
@@ -173,13 +178,13 @@ impl<S: Storage> Ring<S> {
             dropped_segments: self.counters.dropped_segments,
             config_crc: self.config.config_crc,
             codec: self.config.codec as u8,
-            ack: self.min_ack().0,
+            ack: self.min_ack().min(self.staged_loss()).0,
             prior: prior.0,
             tail_frame: self
                 .lapped_to
                 .0
                 .min(self.staged_from(Reason::Lapped))
-                .max(self.min_ack().0),
+                .max(self.min_ack().min(self.staged_loss()).0),
             counted_frame: self.missing_to.0.min(self.staged_from(Reason::Damaged)),
             frames: self.flash_frames,
             samples: self.flash_samples,
@@ -201,6 +206,23 @@ impl<S: Storage> Ring<S> {
         self.pending_losses = [None; Loss::REASONS];
         self.put_control(kind::SEGMENT, &header);
         header.losses
+    }
+
+    /// First frame of losses of frames in the ring that are told by DROP records which are not synced.
+    pub(crate) fn told_later(&self) -> FrameNo {
+        let control = self.round.tells_from.unwrap_or(FrameNo(u64::MAX));
+        let pending = IN_RING
+            .iter()
+            .filter_map(|&reason| self.pending_losses[reason as usize]);
+        let pending = pending.map(|loss| FrameNo(loss.first_frame)).min();
+        self.staged_loss()
+            .min(control)
+            .min(pending.unwrap_or(FrameNo(u64::MAX)))
+    }
+
+    fn staged_loss(&self) -> FrameNo {
+        let staged = IN_RING.iter().map(|&reason| self.staged_from(reason)).min();
+        FrameNo(staged.unwrap_or(u64::MAX))
     }
 
     /// First frame of losses that the header leaves out: should their DROP record not reach the medium, they are to be found
@@ -433,6 +455,9 @@ impl Remote {
 
 /// Milliseconds between two scrapes of a target, at least, for the room left to held back times.
 const HELD_BACK_STEP_MS: i64 = 64;
+
+/// Reasons of losses of frames that were in the ring.
+const IN_RING: [Reason; 4] = [Reason::Lapped, Reason::Damaged, Reason::WriteError, Reason::TooBig];
 
 /// Bytes of the DROP record of a hole, at most.
 pub(crate) const MAX_HOLE_BYTES: usize = 2 + 9 + 9 + 5;

@@ -50,8 +50,6 @@ impl Explorer {
         let level = 100 + 4 * depth as u8;
         let first = boot(level, world.now, true);
         let strict = !self.lax;
-        let nested = depth + 1 < self.depth;
-        self.nested = nested;
         let mut ring = self.examine(device, &mut world, known, first, strict);
         self.first_read = self.present.len();
         let mut after = self.knowns.pop().unwrap_or_default();
@@ -77,9 +75,7 @@ impl Explorer {
         device.crash_into(&[], 1, &mut image);
         self.devices.push(device);
         let second = boot(level + 1, world.now + 5_000, true);
-        self.nested = nested;
         let ring = self.examine(image, &mut world, &after, second, strict || self.honest_after);
-        self.nested = false;
         self.worlds.push(world);
         self.knowns.push(after);
         ring.into_storage()
@@ -169,7 +165,7 @@ impl Explorer {
             self.present.sort_unstable();
             self.present.dedup();
         }
-        if strict && self.counts && !self.lax && !self.nested {
+        if strict && self.counts && !self.lax {
             self.check_counted(ring, known, read_from);
         }
     }

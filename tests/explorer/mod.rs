@@ -12,11 +12,9 @@
 //! four another image is judged in which torn blocks have taken earlier ones of their slots with them (paired pages of NAND): no
 //! frame of another slot may be missing, none invented.
 //!
-//! Four things are not held to be exact, all of them counts. Frames that were given up while a sender had them in hand count as lost
+//! Three things are not held to be exact, all of them counts. Frames that were given up while a sender had them in hand count as lost
 //! after a cut although they may have been delivered: only the receiver knows. The ring remembers eight holes; before the lowest of
-//! more than that, frames that a later cut takes too are not counted (`shadowed`; no run has had as many). What was
-//! counted after one cut, and not yet told to flash, is counted by nobody if the next falls into the first commit after it and leaves a block with an
-//! acknowledgement beyond it, but not the one with its DROP record (`nested`: when judged, 8 of 183 runs at depth 2 show it, all on write-once media). And
+//! more than that, frames that a later cut takes too are not counted (`shadowed`; no run has had as many). And
 //! what was only in memory is an estimate of the ring's, from above.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -184,8 +182,6 @@ pub struct Explorer {
     pub lax: bool,
     /// Counts of losses are held to be exact.
     counts: bool,
-    /// The image under judgement was cut while the ring recovered from another cut of the same run.
-    nested: bool,
     /// What is written after the medium did that is as durable as ever.
     honest_after: bool,
     /// Outcomes that gave an image already judged at this cut, not counted in `states`; and cuts with paired pages.
@@ -218,7 +214,6 @@ impl Explorer {
             sketch: Sketch::default(),
             lax: false,
             counts: true,
-            nested: false,
             honest_after: false,
             repeats: 0,
             paired: 0,
