@@ -26,7 +26,7 @@ use super::Method;
 use super::auth::{Authorization, Secret, header_value};
 #[cfg(feature = "sigv4")]
 use super::aws::SignError;
-use super::config::{Buffers, ClientConfig, ClientStats, Header, Request};
+use super::config::{Buffers, ClientConfig, ClientStats, Header, Proxy, Request};
 use super::error::{HttpError, Phase, RedirectError};
 use super::exchange::{Exchange, Progress, Rules};
 use super::head::{Receive, ResponseHead};
@@ -263,7 +263,9 @@ impl Client {
             } else {
                 &[]
             };
-            let exchange = Exchange::new(&mut stream, buffers, progress, &self.stats);
+            let forwarded = self.forwarding_proxy(&destination.url).is_some();
+            let origin = forwarded.then(|| alloc::format!("http://{}", destination.url.host_header()));
+            let exchange = Exchange::new(&mut stream, buffers, progress, &self.stats).absolute(origin);
             match exchange.run(proto, body, rules, receiver).await {
                 Ok(outcome) => {
                     if outcome.reusable && at_origin && self.config.keep_alive {
@@ -319,8 +321,13 @@ impl Client {
             }
             (None, Some(proxy)) => {
                 let proxy_url = proxy.url.clone();
+                let forwarded = self.forwarding_proxy(url).is_some();
                 let socket = self.dial(&proxy_url, deadline, progress).await?;
-                self.tunnel(socket, url, buffers, progress).await?
+                if forwarded {
+                    socket
+                } else {
+                    self.tunnel(socket, url, buffers, progress).await?
+                }
             }
             (None, None) => self.dial(url, deadline, progress).await?,
         };
@@ -397,6 +404,14 @@ impl Client {
         }
     }
 
+    /// The proxy that is asked for this URL by its whole name, as for http; for https it opens a tunnel. Many proxies
+    /// open none but to port 443.
+    fn forwarding_proxy(&self, url: &Url) -> Option<&Proxy> {
+        let by_socket = self.config.unix_socket.is_some() && url.same_origin(&self.origin.url);
+        let proxy = self.config.proxy.as_ref();
+        proxy.filter(|_| url.scheme() == Scheme::Http && !by_socket)
+    }
+
     fn proto_request(&self, destination: &Destination, request: &Request<'_>) -> Result<ProtoRequest<()>, HttpError> {
         let method = match request.method {
             Method::Get => ProtoMethod::GET,
@@ -406,6 +421,11 @@ impl Client {
         let mut builder = ProtoRequest::builder().method(method).uri(destination.uri.clone());
         if request.method == Method::Post {
             builder = builder.header(header::CONTENT_LENGTH, request.body.len());
+        }
+        if let Some(proxy) = self.forwarding_proxy(&destination.url)
+            && let Some(value) = proxy.authorization.header()?
+        {
+            builder = builder.header(header::PROXY_AUTHORIZATION, value);
         }
         let trusted = self.may_have_credentials(&destination.url);
         if trusted && let Some(value) = self.config.authorization.header()? {

@@ -26,7 +26,7 @@ pub struct Header {
     pub sensitive: bool,
 }
 
-/// A proxy that opens tunnels (HTTP CONNECT), for http and https targets alike.
+/// A proxy: it is asked for http URLs by their whole name, and for a tunnel (CONNECT) to the hosts of https ones.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     /// Where it listens; `http` only.

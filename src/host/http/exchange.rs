@@ -63,6 +63,8 @@ pub(super) struct Exchange<'a> {
     streak: Streak,
     /// Where the server wants a request with a body sent again.
     location: Option<String>,
+    /// Scheme and authority, for a proxy that is asked for the whole URL (RFC 9112 §3.2.2).
+    absolute: Option<String>,
 }
 
 /// Work at a stretch, in bytes received, decoded and inflated, before other tasks have their turn: a fraction of a
@@ -107,7 +109,14 @@ impl<'a> Exchange<'a> {
             stats,
             streak: Streak::default(),
             location: None,
+            absolute: None,
         }
+    }
+
+    /// The peer is a proxy that is to fetch the URL: `origin` goes in front of the path.
+    pub(super) fn absolute(mut self, origin: Option<String>) -> Self {
+        self.absolute = origin;
+        self
     }
 
     /// Sends `request` with `body` and hands the response to `receiver`.
@@ -192,6 +201,9 @@ impl<'a> Exchange<'a> {
         self.progress.phase.set(Phase::Send);
         let mut call = Call::new(request)?.proceed();
         let mut filled = call.write(self.work)?;
+        if let Some(origin) = &self.absolute {
+            filled = insert_origin(self.work, filled, origin.as_bytes()).ok_or(HttpError::BadHeader)?;
+        }
         while !call.can_proceed() {
             self.count(|stats| stats.head_bytes_sent += filled as u64);
             if self.push(Source::Work(0, filled)).await? < filled {
@@ -380,6 +392,16 @@ impl<'a> Exchange<'a> {
 enum Source<'b> {
     Work(usize, usize),
     Body(&'b [u8]),
+}
+
+/// Puts `origin` behind the method of the request that fills the front of `work`; the new length, `None` if there is no room for it.
+fn insert_origin(work: &mut [u8], filled: usize, origin: &[u8]) -> Option<usize> {
+    let at = work.get(..filled)?.iter().position(|byte| *byte == b' ')? + 1;
+    let end = filled + origin.len();
+    let moved = work.get_mut(at..end)?;
+    moved.copy_within(..filled - at, origin.len());
+    moved.get_mut(..origin.len())?.copy_from_slice(origin);
+    Some(end)
 }
 
 fn refused(_: Abort) -> HttpError {

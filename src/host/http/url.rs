@@ -168,7 +168,6 @@ impl Url {
 
 impl Url {
     /// As `Host` has it: with the port unless it is the scheme's own.
-    #[cfg(feature = "sigv4")]
     pub(super) fn host_header(&self) -> String {
         let mut authority = self.authority();
         if self.port == self.scheme.default_port() {

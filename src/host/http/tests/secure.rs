@@ -403,62 +403,104 @@ async fn proxy(mut client: Peer, target: SocketAddr, answer: &str, heads: &mut V
 }
 
 #[test]
-fn tunnels_carry_plain_and_tls() {
+fn tunnels_carry_tls() {
     let ca = TestCa::new();
     let tls = tls_client(&ca, |_| {});
     let config = ca.server(&ca.sign(&["localhost"], |_| {}), false);
-    for secure in [false, true] {
-        let mut heads = Vec::new();
-        let proxy_listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback");
-        with_server(
-            async |connection, peer: Peer| match (secure, peer) {
-                (true, Peer::Plain(socket)) => {
-                    if let Ok(stream) = accept(&config, socket).await {
-                        answering(connection, Peer::Tls(stream)).await;
-                    }
+    let mut heads = Vec::new();
+    let proxy_listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).expect("loopback");
+    with_server(
+        async |connection, peer: Peer| {
+            if let Peer::Plain(socket) = peer
+                && let Ok(stream) = accept(&config, socket).await
+            {
+                answering(connection, Peer::Tls(stream)).await;
+            }
+        },
+        async |address| {
+            let mut settings = ClientConfig::new(url(&format!("https://localhost:{}/m", address.port())));
+            settings.tls = Some(tls.clone());
+            settings.proxy = Some(proxy_at(proxy_listener.address()));
+            let mut client = Client::new(settings, resolver()).expect("valid");
+            let serve = async {
+                let (socket, _) = proxy_listener.accept().await.expect("loopback");
+                let established = "HTTP/1.1 200 Connection established\r\n\r\n";
+                proxy(Peer::Plain(socket), address, established, &mut heads).await;
+                core::future::pending().await
+            };
+            let twice = async {
+                for _ in 0..2 {
+                    let (result, collect) = fetch(&mut client, &get()).await;
+                    assert_eq!(
+                        (result.expect("good").status, collect.body.as_slice()),
+                        (200, b"up 1\n".as_slice())
+                    );
                 }
-                (_, peer) => answering(connection, peer).await,
-            },
-            async |address| {
-                let scheme = if secure { "https" } else { "http" };
-                let mut settings = ClientConfig::new(url(&format!("{scheme}://localhost:{}/m", address.port())));
-                settings.tls = Some(tls.clone());
-                settings.proxy = Some(Proxy {
-                    url: url(&format!("http://{}", proxy_listener.address())),
-                    authorization: Authorization::basic("p", "q"),
-                    headers: vec![Header {
-                        name: "X-Plan".into(),
-                        value: Secret::inline("iot"),
-                        sensitive: false,
-                    }],
-                });
-                let mut client = Client::new(settings, resolver()).expect("valid");
-                let serve = async {
-                    let (socket, _) = proxy_listener.accept().await.expect("loopback");
-                    let established = "HTTP/1.1 200 Connection established\r\n\r\n";
-                    proxy(Peer::Plain(socket), address, established, &mut heads).await;
-                    core::future::pending().await
-                };
-                let twice = async {
-                    for _ in 0..2 {
-                        let (result, collect) = fetch(&mut client, &get()).await;
-                        assert_eq!(
-                            (result.expect("good").status, collect.body.as_slice()),
-                            (200, b"up 1\n".as_slice())
-                        );
-                    }
-                };
-                smol::future::or(twice, serve).await;
-                assert_eq!(client.stats().connections, 1);
-                assert!(
-                    heads[0].starts_with(&format!("CONNECT localhost:{} HTTP/1.1\r\n", address.port())),
-                    "{heads:?}"
-                );
-            },
-        );
-        assert!(heads[0].contains("proxy-authorization: Basic cDpx\r\n") && heads[0].contains("x-plan: iot\r\n"));
-        assert_eq!(heads.len(), 1);
+            };
+            smol::future::or(twice, serve).await;
+            assert_eq!(client.stats().connections, 1);
+            assert!(
+                heads[0].starts_with(&format!("CONNECT localhost:{} HTTP/1.1\r\n", address.port())),
+                "{heads:?}"
+            );
+        },
+    );
+    assert!(heads[0].contains("proxy-authorization: Basic cDpx\r\n") && heads[0].contains("x-plan: iot\r\n"));
+    assert_eq!(heads.len(), 1);
+}
+
+/// The proxy there, which wants to know user and plan.
+fn proxy_at(address: SocketAddr) -> Proxy {
+    Proxy {
+        url: url(&format!("http://{address}")),
+        authorization: Authorization::basic("p", "q"),
+        headers: vec![Header {
+            name: "X-Plan".into(),
+            value: Secret::inline("iot"),
+            sensitive: false,
+        }],
     }
+}
+
+#[test]
+fn a_proxy_is_asked_for_http_by_the_whole_url() {
+    let heads = core::cell::RefCell::new(Vec::new());
+    with_server(
+        async |_, mut peer: Peer| {
+            while let Some(request) = peer.request().await {
+                heads.borrow_mut().push((request.head, request.body));
+                peer.send(ok("up 1\n")).await;
+            }
+        },
+        async |address| {
+            // A host that only the proxy could find.
+            let mut settings = ClientConfig::new(url("http://far.invalid:9100/m?a=b"));
+            settings.proxy = Some(proxy_at(address));
+            settings.authorization = Authorization::basic("me", "one");
+            let mut client = Client::new(settings, resolver()).expect("valid");
+            for request in [get(), post(b"abc"), get()] {
+                let (result, collect) = fetch(&mut client, &request).await;
+                assert_eq!(
+                    (result.expect("good").status, collect.body.as_slice()),
+                    (200, b"up 1\n".as_slice())
+                );
+            }
+            assert_eq!(client.stats().connections, 1);
+        },
+    );
+    let heads = heads.into_inner();
+    let lines: Vec<&str> = heads.iter().filter_map(|(head, _)| head.lines().next()).collect();
+    assert_eq!(
+        lines,
+        ["GET", "POST", "GET"].map(|method| format!("{method} http://far.invalid:9100/m?a=b HTTP/1.1"))
+    );
+    for (head, _) in &heads {
+        assert!(head.contains("host: far.invalid:9100\r\n"), "{head}");
+        assert!(head.contains("proxy-authorization: Basic cDpx\r\n"), "{head}");
+        assert!(head.contains("\r\nauthorization: Basic "), "{head}");
+        assert!(!head.contains("x-plan"), "for CONNECT only: {head}");
+    }
+    assert_eq!(heads[1].1, b"abc");
 }
 
 #[test]
@@ -469,13 +511,10 @@ fn proxy_that_refuses_is_named() {
             proxy(peer, ([127, 0, 0, 1], 1).into(), refused, &mut Vec::new()).await;
         },
         async |address| {
-            let mut client = client_with(address, |config| {
-                config.proxy = Some(Proxy {
-                    url: url(&format!("http://{address}")),
-                    authorization: Authorization::None,
-                    headers: Vec::new(),
-                });
-            });
+            let mut settings = ClientConfig::new(url("https://localhost/m"));
+            settings.tls = Some(tls_client(&TestCa::new(), |_| {}));
+            settings.proxy = Some(proxy_at(address));
+            let mut client = Client::new(settings, resolver()).expect("valid");
             let error = fetch(&mut client, &get()).await.0.expect_err("refused");
             assert_eq!(error.to_string(), "proxy answered CONNECT with HTTP status 407");
         },
