@@ -255,9 +255,10 @@ impl Path {
 
 /// The defaults but for what the situation asks for, and the sizes that follow from them.
 fn configuration(targets: usize, protocol: Protocol, situation: Situation, metadata: bool) -> (Config, Sizes) {
+    // Who is not told speaks 2.0 first, with memory for either.
     let message = match protocol {
-        Protocol::V2 => "io.prometheus.write.v2.Request",
-        Protocol::V1 => "prometheus.WriteRequest",
+        Protocol::V2 => "",
+        Protocol::V1 => "  protobuf_message: prometheus.WriteRequest\n",
     };
     let queue = match situation {
         Situation::Live => String::new(),
@@ -267,7 +268,7 @@ fn configuration(targets: usize, protocol: Protocol, situation: Situation, metad
     let hosts: Vec<String> = (0..targets).map(|number| format!("'host-{number}:9100'")).collect();
     let text = format!(
         "global: {{scrape_interval: 15s}}\nscrape_configs:\n- job_name: bench\n  static_configs: [{{targets: [{}]}}]\n\
-         remote_write:\n- url: http://receiver/api/v1/write\n  protobuf_message: {message}\n  queue_config: {{{queue}}}\n  \
+         remote_write:\n- url: http://receiver/api/v1/write\n{message}  queue_config: {{{queue}}}\n  \
          metadata_config: {{send: {metadata}}}\ntidegate: {{memory: {{max_series: {}}}}}\n",
         hosts.join(", "),
         if targets > 1 { 4_000 } else { 2_000 },
