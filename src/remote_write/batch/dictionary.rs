@@ -68,10 +68,11 @@ impl Slot {
         self.refs > 0
     }
 
-    /// Whose it is, how many labels it has and of what type it is: series that have this in common differ in few bytes of a 2.0
+    /// How many labels it has and of what type it is, as one number: series that have this in common differ in few bytes of a 2.0
     /// request.
-    pub fn shape(&self) -> (u8, u8, u8) {
-        (self.target.0, self.refs, self.kind as u8)
+    pub fn shape(&self) -> u16 {
+        // Types are below 8.
+        u16::from(self.refs) << 3 | u16::from(self.kind as u8)
     }
 
     fn is_used(&self) -> bool {

@@ -116,7 +116,8 @@ impl Batch {
     /// there: series of one [shape](Slot::shape) have their fields in the same places, and values that end in the same bytes, zeros above all, do best
     /// side by side. Live bodies of recorded scrapes are 5 % smaller for it. In 1.0 labels are written out, and the order of the scrape is better.
     ///
-    /// Samples of a series stay in the order of time. Exemplars must stay behind their sample: a batch with any is left as it is.
+    /// What has another time stays where it is, and with it the samples of a series in the order of time. Exemplars must stay behind their sample: a batch
+    /// with any is left as it is.
     fn sort(&mut self, layout: Layout) {
         let (dictionary, times) = (&self.dictionary, &self.times);
         let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
@@ -124,10 +125,10 @@ impl Batch {
             (Layout::Grouped, _) => self
                 .entries
                 .sort_unstable_by_key(|e| (e.slot, time(e), e.time_index(), e.is_exemplar())),
-            (Layout::Live, Protocol::V2) if self.counts.exemplars == 0 => self.entries.sort_unstable_by_key(|e| {
-                let shape = dictionary.slot(e.slot).map(Slot::shape);
-                (time(e), shape, u64::from_be_bytes(e.bits), e.slot)
-            }),
+            (Layout::Live, Protocol::V2) if self.counts.exemplars == 0 => self
+                .entries
+                .chunk_by_mut(|a, b| a.time == b.time)
+                .for_each(|of_one_time| sort_by_likeness(of_one_time, dictionary)),
             (Layout::Live, _) => {}
         }
     }
@@ -170,6 +171,20 @@ impl Batch {
         };
         let entries: usize = self.entries.iter().map(|entry| series(entry) + content(entry)).sum();
         entries + self.symbol_bytes() + self.late_bytes + self.carried
+    }
+}
+
+/// `entries` have one time: while they are sorted its index gives its place to the shape, so that a comparison looks nothing up.
+fn sort_by_likeness(entries: &mut [Entry], dictionary: &Dictionary) {
+    let Some(time) = entries.first().map(|entry| entry.time) else {
+        return;
+    };
+    for entry in &mut *entries {
+        entry.time = dictionary.slot(entry.slot).map_or(0, Slot::shape);
+    }
+    entries.sort_unstable_by_key(|e| (e.time, u64::from_be_bytes(e.bits), e.slot));
+    for entry in entries {
+        entry.time = time;
     }
 }
 
