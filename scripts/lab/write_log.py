@@ -10,7 +10,7 @@ LOG_MAGIC = 0x6A736677736872
 
 
 def log_entries(path):
-    """Writes as the device took them: sector, flags, data. Those after a flush come after it in the log."""
+    """Writes as the device took them: sector, flags, data; of a mark its text. Those after a flush come after it in the log."""
     with open(path, "rb") as log:
         magic, _, count, sector = struct.unpack("<QQQI", log.read(28))
         if magic != LOG_MAGIC:
@@ -18,15 +18,17 @@ def log_entries(path):
         at = sector
         for _ in range(count):
             log.seek(at)
-            start, sectors, flags, length = struct.unpack("<QQQQ", log.read(32))
+            head = log.read(sector)
+            start, sectors, flags, length = struct.unpack_from("<QQQQ", head)
             at += sector
-            if flags & LOG_DISCARD:
+            if flags & LOG_MARK:
+                yield 0, flags, head[32 : 32 + length]
+            elif flags & LOG_DISCARD:
                 yield start * sector, flags, bytes(sectors * sector)
-                continue
-            size = length if flags & LOG_MARK else sectors * sector
-            log.seek(at)
-            yield start * sector, flags, log.read(size)
-            at += (size + sector - 1) // sector * sector
+            else:
+                log.seek(at)
+                yield start * sector, flags, log.read(sectors * sector)
+                at += sectors * sector
 
 
 def replay(before, log, stop, out):
