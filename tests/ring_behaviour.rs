@@ -6,7 +6,7 @@ use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tel
 use tidegate::clock::{Instant, UnixMillis};
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::wal::dictionary::Compress;
-use tidegate::wal::format::{Geometry, Medium};
+use tidegate::wal::format::{Geometry, Medium, flag};
 use tidegate::wal::inspect::{Finding, Inspector};
 use tidegate::wal::storage::Storage;
 use tidegate::wal::testing::Ram;
@@ -526,6 +526,43 @@ fn what_is_left_of_a_ring_whose_beginnings_are_damaged_hides_no_frame_written_si
         "of the numbers given out now none is acknowledged"
     );
     assert_eq!(read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0)), [new]);
+}
+
+#[test]
+fn the_very_first_frame_is_counted_once_however_often_it_is_found_missing() {
+    let mut world = World::new(31);
+    let (mut ring, _) = mount(formatted(small(), 1), &mut world, 1);
+    for _ in 0..3 {
+        append(&mut ring, &mut world).expect("room");
+        ring.cut();
+    }
+    // In one commit: no definition stands behind the first frame.
+    ring.commit(&mut world.catalogue).expect("the medium is sound");
+    let mut ram = ring.into_storage().crash(&[], 1);
+    ram.damage(|image| {
+        // The first segment is in slot 1, the first frame in the first block that begins a chunk.
+        let mut blocks = image[16 * 512..32 * 512].chunks_mut(512);
+        let block = blocks.find(|block| block[3] & flag::SYNC != 0).expect("a chunk");
+        block[40] ^= 1;
+    });
+    for number in 2..8 {
+        let (mut ring, _) = mount(ram, &mut world, number);
+        let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
+        assert_eq!(read.first().map(|told| told.number), Some(1));
+        let head = ring.stats().head_seq;
+        loop {
+            append(&mut ring, &mut world).expect("room");
+            ring.cut();
+            ring.commit(&mut world.catalogue).expect("the medium is sound");
+            // What the records of one segment say is said again in the next.
+            if number != 4 || ring.stats().head_seq > head {
+                break;
+            }
+        }
+        let counted = ring.counters().loss(Reason::Damaged).frames;
+        assert_eq!(counted, 1, "boot {number}");
+        ram = ring.into_storage().crash(&[], 1);
+    }
 }
 
 /// The second segment, about to be opened, and what is written to its slot before.

@@ -92,7 +92,7 @@ impl<S: Storage> Ring<S> {
     pub(crate) fn hole_record(&self, at: usize, limit: u64) -> Option<super::record::Drop> {
         let &(first, end) = self.holes.get(at)?;
         let end = end.min(limit);
-        (first < end && end > 1).then(|| super::record::Drop {
+        (first < end).then(|| super::record::Drop {
             first_frame: first,
             last_frame: end - 1,
             samples: 0,

@@ -42,6 +42,9 @@ struct HeadScan {
     crash_to: FrameNo,
     /// Of DROP records about frames that were in the ring: first frame, end, frames.
     counted: heapless::Deque<(u64, u64, u64), 8>,
+    /// Nothing was read of the segment but what it begins with: header, START, totals. A DROP record of frames 0 to 0 is a total there,
+    /// behind it frame 0.
+    totals: bool,
 }
 
 /// State that a walk through the head segment changes, as it was before.
@@ -309,6 +312,7 @@ impl<S: Storage> Ring<S> {
     fn note_item(&mut self, item: Item, scan: &mut HeadScan, tally: &mut Tally, catalogue: &mut Catalogue) -> bool {
         match item {
             Item::Restart { flags, dictionary } => {
+                scan.totals = flags & flag::FIRST != 0;
                 if scan.dictionary.restart(flags, dictionary) == Dictionary::Anew {
                     catalogue.clear();
                 }
@@ -334,6 +338,7 @@ impl<S: Storage> Ring<S> {
         catalogue: &mut Catalogue,
     ) -> bool {
         let bytes = &self.scratch.record[..len];
+        scan.totals &= matches!(kind, kind::SEGMENT | kind::START | kind::DROP);
         match kind {
             kind::START => {
                 if let Ok(start) = record::parse::<Start>(bytes) {
@@ -406,18 +411,16 @@ impl<S: Storage> Ring<S> {
                     if drop.reason == Reason::Crash as u8 {
                         scan.crash_to = scan.crash_to.max(FrameNo(drop.last_frame.saturating_add(1)));
                     }
-                    if [Reason::Lapped as u8, Reason::WriteError as u8].contains(&drop.reason) {
-                        let end = drop.last_frame.saturating_add(1);
-                        // One that carries a total is about no frame.
-                        if drop.last_frame > 0 && drop.first_frame < end {
-                            if scan.counted.is_full() {
-                                scan.counted.pop_front();
-                            }
-                            let _ = scan.counted.push_back((drop.first_frame, end, drop.frames));
+                    let (first, end) = (drop.first_frame, drop.last_frame.saturating_add(1));
+                    // One that carries a total is about no frame.
+                    let of_frames = first < end && !(scan.totals && end == 1);
+                    if of_frames && [Reason::Lapped as u8, Reason::WriteError as u8].contains(&drop.reason) {
+                        if scan.counted.is_full() {
+                            scan.counted.pop_front();
                         }
+                        let _ = scan.counted.push_back((first, end, drop.frames));
                     }
-                    if drop.reason == Reason::Damaged as u8 && drop.last_frame >= drop.first_frame.max(1) {
-                        let (first, end) = (drop.first_frame, drop.last_frame.saturating_add(1));
+                    if of_frames && drop.reason == Reason::Damaged as u8 {
                         // One of several holes does not say which: they stand behind it.
                         if drop.frames == 0 || end - first == drop.frames {
                             self.note_hole(first, end);
