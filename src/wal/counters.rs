@@ -2,9 +2,8 @@
 //!
 //! Losses are totals since the ring was formatted: they ride in every segment header, and DROP records carry what
 //! came after it (or found no place in it), so they survive a restart. A loss whose commit was cut by a loss of power is found again where the
-//! frames are missing. Frames given up while a sender had them, or earlier ones, in hand may be counted once more then. Not counted are, at
-//! worst, frames of which only later ones were missing at the cut before, and what a second cut takes from the first commit after another; the
-//! crash explorer holds the ring to the rest. Everything else counts since the mount.
+//! frames are missing. Frames given up while a sender had them in hand count as lost then, delivered or not. Not counted are, at worst, frames
+//! before the lowest of more than eight holes; the crash explorer holds the ring to the rest. Everything else counts since the mount.
 
 use serde::{Deserialize, Serialize};
 
