@@ -15,6 +15,10 @@ pub const MAX_TIMERS: usize = 128;
 /// starve a socket, high enough that `poll(2)` stays a small share of the time.
 pub const TASKS_PER_STEP: usize = 64;
 
+/// Tasks that wait for the next look at the descriptors at once; one more goes on after the other tasks that are ready. Each scrape worker and
+/// each remote has one task that yields. 128 wakers of 16 bytes.
+pub const MAX_YIELDED: usize = 128;
+
 /// Addresses of one name that are kept and tried. Names with more are load-balanced pools, where any
 /// few do.
 pub const MAX_ADDRESSES: usize = 8;

@@ -3,6 +3,7 @@
 
 pub mod dump;
 pub mod images;
+pub mod life;
 
 use tidegate::catalogue::{Catalogue, Definition, Names, SeriesText};
 use tidegate::clock::{Instant, UnixMillis};

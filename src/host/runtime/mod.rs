@@ -10,8 +10,8 @@
 //! - a task that yields in a long piece of work ([`yield_turn`]) is polled once between two looks at descriptors and timers;
 //! - a full table is an error of the future that found it full ([`TableFull`]), never a panic.
 //!
-//! Limits: [`MAX_WAITING_FDS`](crate::host::limits::MAX_WAITING_FDS) and
-//! [`MAX_TIMERS`](crate::host::limits::MAX_TIMERS), together about 8 KiB in thread-local storage. The
+//! Limits: [`MAX_WAITING_FDS`](crate::host::limits::MAX_WAITING_FDS), [`MAX_TIMERS`](crate::host::limits::MAX_TIMERS) and
+//! [`MAX_YIELDED`], together about 8 KiB in thread-local storage. The
 //! executor's own queue allocates one block of about 500 bytes per 31 wakes.
 //!
 //! Suspend: deadlines are `CLOCK_BOOTTIME`, which counts suspend, but poll(2) sleeps on a clock that
@@ -42,11 +42,7 @@ use core::task::{Context, Poll, Waker};
 
 use smol::LocalExecutor;
 
-use super::limits::TASKS_PER_STEP;
-
-/// Tasks that wait for the end of a turn at once; one more goes on after the other tasks that are ready. Each scrape worker and each remote has one
-/// task that yields.
-const MAX_YIELDED: usize = 128;
+use super::limits::{MAX_YIELDED, TASKS_PER_STEP};
 
 std::thread_local! {
     static TURNS: Cell<u64> = const { Cell::new(0) };
