@@ -13,7 +13,7 @@
 use super::ahead::{keep_part, overlap};
 use super::counters::{Loss, Reason};
 use super::storage::Storage;
-use super::{FRAME_NO_SKIP, Ring};
+use super::{FRAME_NO_SKIP, Ring, without_left_out};
 use crate::frame::FrameNo;
 
 /// Groups put aside.
@@ -201,15 +201,15 @@ impl<S: Storage> Ring<S> {
             let held = self.held.swap_remove(place);
             let kept = held.from.max(ack.min(held.end));
             let from = kept.max(at.min(held.end));
-            let mut loss = self.part_of(&held, from, held.end);
+            let mut loss = self.part_of(&held, kept, from);
             let mut rest = Loss::default();
             if kept < from {
-                let all = self.part_of(&held, kept, held.end);
                 let sum = self.given(kept, from);
-                let (frames, samples) = sum.unwrap_or((
-                    all.frames.saturating_sub(loss.frames),
-                    all.samples.saturating_sub(loss.samples),
-                ));
+                let (frames, samples) = sum.unwrap_or_else(|| {
+                    let all = self.part_of(&held, kept, kept);
+                    let frames = all.frames.saturating_sub(loss.frames);
+                    (frames, all.samples.saturating_sub(loss.samples))
+                });
                 rest = Loss {
                     frames,
                     samples,
@@ -249,15 +249,33 @@ impl<S: Storage> Ring<S> {
         self.delivered_losses[held.reason as usize].add(&less);
     }
 
-    /// What of a group are the frames from `from` to before `to`.
-    fn part_of(&self, held: &Held, from: FrameNo, to: FrameNo) -> Loss {
-        let (part, all) = (to.0.saturating_sub(from.0), held.end.0 - held.from.0);
+    /// What of a group are the frames from `from` on, of which those from `kept` on are not acknowledged: as they were read; or else, as
+    /// a group may reach over numbers that were no frames, to which a reader has not come, all but those that were read before them;
+    /// or else in proportion.
+    fn part_of(&self, held: &Held, kept: FrameNo, from: FrameNo) -> Loss {
         let mut loss = held.loss;
-        if part < all {
-            let rest = loss.frames.min(part);
-            let share = || (u128::from(loss.samples) * u128::from(part) / u128::from(all)) as u64;
-            (loss.frames, loss.samples) = self.given(from, to).unwrap_or_else(|| (rest, share()));
+        if from <= held.from {
+            return loss;
         }
+        if let Some((frames, samples)) = self.given(from, held.end) {
+            (loss.frames, loss.samples) = (frames, samples);
+            return loss;
+        }
+        // Those delivered ahead were read, and are not in the sums.
+        let ahead = overlap(&self.delivered_and_held().0, kept, from);
+        if let Some((frames, samples)) = self.given(held.from, from).filter(|_| ahead == 0) {
+            loss.take(frames, samples);
+            return loss;
+        }
+        let numbers = |from: FrameNo| without_left_out(held.end.0.saturating_sub(from.0));
+        let all = numbers(held.from);
+        let part = numbers(from).min(all);
+        let share = (u128::from(loss.samples) * u128::from(part)).checked_div(all.into());
+        // No more than what is in hand before them leaves.
+        let (frames, samples) = self.given(kept, from).unwrap_or_default();
+        loss.take(frames, samples);
+        loss.frames = loss.frames.min(part);
+        loss.samples = loss.samples.min(share.map_or(0, |share| share as u64));
         loss
     }
 
