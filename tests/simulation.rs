@@ -447,6 +447,56 @@ fn a_box_told_never_to_wait_sends_before_it_knows_the_time() {
     assert!(verdict.lost <= counts.clock, "{verdict:?} {counts:?}");
 }
 
+#[test]
+fn power_cuts_between_slices_of_a_batch_lose_nothing() {
+    let mut world = World::new(Setup {
+        slices: true,
+        ..Setup::default()
+    });
+    world.receivers[0].strict = true;
+    world.receivers[0].slow_ms = 2_000;
+    let mut requests = 0;
+    for round in 0..12 {
+        world.receivers[0].up = false;
+        world.run(20 * MINUTE);
+        world.receivers[0].up = true;
+        world.run(1_500 + 300 * round);
+        requests += world.agent().senders()[0].counters().requests;
+        world.cut_power(3_000);
+    }
+    world.drain(30 * MINUTE);
+    world.finish();
+    world.check();
+    let (verdict, in_doubt) = (world.judge(0), world.counts(0).in_doubt);
+    assert_eq!((verdict.lost, verdict.refused), (0, 0), "{verdict:?}");
+    assert!(in_doubt > 200 && requests > 24, "{verdict:?} {in_doubt} {requests}");
+}
+
+#[test]
+fn a_batch_in_slices_that_the_ring_gives_up_meanwhile_is_no_loss() {
+    let mut world = World::new(Setup {
+        geometry: shape(512, 16, 5, Medium::Rewritable),
+        slices: true,
+        ..Setup::default()
+    });
+    world.receivers[0].up = false;
+    world.run(120 * MINUTE);
+    // The link takes less than what is scraped.
+    world.receivers[0].up = true;
+    world.receivers[0].slow_ms = 60_000;
+    world.receivers[0].faults.busy = 50;
+    world.run(600 * MINUTE);
+    world.receivers[0].slow_ms = 50;
+    world.receivers[0].faults = Faults::default();
+    world.drain(30 * MINUTE);
+    world.finish();
+    world.check();
+    let (verdict, lapped) = (world.judge(0), world.ring_loss(Reason::Lapped));
+    assert!(lapped.frames > 100, "{lapped:?}");
+    counted_exactly(&verdict, lapped);
+    assert_eq!(verdict.repeated, 0);
+}
+
 /// A machine whose one receiver takes samples in any order, paced.
 fn sharing(live_share: u16) -> Setup {
     let remote = Remote {

@@ -11,7 +11,7 @@
 //! |---|---|
 //! | live | defaults: one scrape per request |
 //! | flush 2m | `batch_send_deadline: 2m` |
-//! | backlog N | all scrapes wait in the ring, then the uplink is there; `max_samples_per_send: N`, `slow_start: 0s`; 2,000 is the default and lets a backlog go in requests of 8,000, 1,999 is a limit that is kept |
+//! | backlog N | all scrapes wait in the ring, then the uplink is there; `max_samples_per_send: N`, `slow_start: 0s`; 2,000 is the default and lets a backlog go in requests of 8,000, 1,999 is a limit that is kept: slices of a batch over 2.0, whole scrapes over 1.0 |
 //!
 //! Bytes are those of the bodies, requests of metadata included (1.0; in 2.0 help texts are in the series); `without` leaves metadata out
 //! (`metadata_config: {send: false}`). HTTP headers and TLS come on top, some 300 bytes a request. The drain's nanoseconds: reading frames back and sealing, then

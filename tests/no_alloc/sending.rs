@@ -64,8 +64,13 @@ impl FrameSource for Frames {
     }
 }
 
-#[test]
-fn requests_do_not_allocate() {
+/// Digits of `samples` for a Written header.
+fn digits(samples: usize) -> [u8; 5] {
+    [10_000, 1_000, 100, 10, 1].map(|place| b'0' + (samples / place % 10) as u8)
+}
+
+/// Drains a backlog and what is scraped behind it; `answers` first, then it is all taken. Returns the bytes sent.
+fn drain(config: SenderConfig, answers: &[u16]) -> (u64, Sender) {
     let mut catalogue = Catalogue::new(MAX_SERIES, TEXT_BYTES, MAX_TARGETS);
     catalogue
         .set_target(TargetRef(0), r#"instance="host:9100",job="node""#)
@@ -87,7 +92,7 @@ fn requests_do_not_allocate() {
         end: 40,
     };
     let mut sender = Sender::new(
-        SENDER,
+        config,
         Identity::new(&[("site", "north")], Relabel::default()),
         FrameNo(0),
         FrameNo(3),
@@ -95,15 +100,18 @@ fn requests_do_not_allocate() {
     let mut sent = 0;
     let (calls, bytes, ()) = allocations(|| {
         let mut now = Instant(0);
-        let mut answers = [415, 503, 400, 413, 204, 401].into_iter();
+        let mut answers = answers.iter();
         while sender.acknowledged() < FrameNo(60) {
             match sender.poll(now, None, &mut frames, &metadata).unwrap() {
                 Action::Send => {
-                    sent += sender.request().body.len();
-                    match answers.next() {
-                        Some(status) => drop(sender.on_response(now, None, &Head::new(status))),
-                        None => drop(sender.on_response(now, None, &Head::new(204))),
+                    let request = sender.request();
+                    sent += request.body.len() as u64;
+                    let mut head = Head::new(answers.next().copied().unwrap_or(204));
+                    if head.status == 204 {
+                        let written = digits(request.samples);
+                        head.header("X-Prometheus-Remote-Write-Samples-Written", &written);
                     }
+                    sender.on_response(now, None, &head);
                 }
                 Action::Wait(at) | Action::Hold(_, at) if at < Instant(u64::MAX) => now = at,
                 _ => {
@@ -115,7 +123,31 @@ fn requests_do_not_allocate() {
         }
     });
     assert_eq!((calls, bytes), (0, 0));
+    (sent, sender)
+}
+
+#[test]
+fn requests_do_not_allocate() {
+    let (sent, sender) = drain(SENDER, &[415, 503, 400, 413, 204, 401]);
     assert!(sent > 100_000 && sender.counters().samples_accepted > 50_000, "{sent}");
+}
+
+#[test]
+fn slices_do_not_allocate() {
+    let mut config = SENDER;
+    (config.max_samples_per_send, config.backlog_samples_per_send) = (400, 400);
+    config.limits.samples = 1_600;
+    // Behind what is in doubt, three batches of four slices, every verdict in the middle of a batch; the other message at last.
+    let behind = [204, 400, 204, 204, 503, 413, 204, 401, 204, 415, 500];
+    let mut answers = [204; 12 + 11];
+    answers[12..].copy_from_slice(&behind);
+    let (sent, sender) = drain(config, &answers);
+    let counters = sender.counters();
+    assert!(sent > 100_000 && counters.samples_accepted > 50_000, "{sent}");
+    assert_eq!(
+        (counters.fallbacks, counters.halved, counters.split, counters.holds),
+        (1, 1, 1, 1)
+    );
 }
 
 #[test]

@@ -74,6 +74,8 @@ pub struct Setup {
     pub max_sample_age_ms: u64,
     pub unknown_boot: UnknownBoot,
     pub slow_start_ms: u64,
+    /// Batches of a backlog go in several requests, where 2.0 is spoken.
+    pub slices: bool,
 }
 
 impl Default for Setup {
@@ -93,6 +95,7 @@ impl Default for Setup {
             max_sample_age_ms: 0,
             unknown_boot: UnknownBoot::Hold,
             slow_start_ms: 0,
+            slices: false,
         }
     }
 }
@@ -352,7 +355,7 @@ impl World {
 
     fn sender_config(&self, remote: usize) -> SenderConfig {
         let mut config = SenderConfig {
-            backlog_samples_per_send: 400,
+            backlog_samples_per_send: if self.setup.slices { 100 } else { 400 },
             slow_start_ms: self.setup.slow_start_ms,
             live_share: self.setup.remotes[remote].live_share,
             max_sample_age_ms: self.setup.max_sample_age_ms,
@@ -360,6 +363,7 @@ impl World {
             ..sending::remote(MAX_SERIES, MAX_TARGETS)
         };
         config.limits.frame_samples = FRAME_SAMPLES;
+        config.limits.samples = 400;
         config
     }
 

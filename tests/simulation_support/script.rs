@@ -67,6 +67,7 @@ pub fn setup(seed: u64) -> Setup {
         max_sample_age_ms: 0,
         unknown_boot: UnknownBoot::Hold,
         slow_start_ms: if seed.is_multiple_of(2) { 60_000 } else { 0 },
+        slices: seed.is_multiple_of(3),
     }
 }
 

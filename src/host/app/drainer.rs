@@ -14,7 +14,7 @@ use crate::host::runtime::{now, yield_turn};
 use crate::host::snappy::Snappy;
 use crate::remote_write::Compressor as _;
 use crate::remote_write::response::{Head, HoldReason, Protocol, Verdict};
-use crate::remote_write::sender::{Action, ErrorKind, Sender};
+use crate::remote_write::sender::{Action, ErrorKind};
 use alloc::boxed::Box;
 use core::fmt::Write as _;
 use smol::lock::Mutex;
@@ -149,13 +149,12 @@ async fn send(shared: &SharedRef, remote: &RemoteClient, client: &Mutex<Client>,
             .on_error(drain.remote, now(), ErrorKind::TooLarge);
         return;
     };
-    let room = shared
-        .agent
-        .borrow()
-        .senders()
-        .get(drain.remote)
-        .map_or(0, Sender::batch_samples);
-    shared.pools.batch(outgoing.samples, room);
+    if let Some(sender) = shared.agent.borrow().senders().get(drain.remote) {
+        let pending = sender.pending();
+        shared
+            .pools
+            .batch(pending.samples + pending.histograms, sender.batch_samples());
+    }
     let mut reason = CaptureBody::<REASON_BYTES>::new();
     let body = drain.packed.get(..outgoing.bytes).unwrap_or_default();
     let deadline = now() + remote.timeout_ms;

@@ -100,7 +100,7 @@ impl Pools {
         }
     }
 
-    /// A request holds `samples` of the `size` there is room for.
+    /// A batch holds `samples` of the `size` there is room for.
     pub fn batch(&self, samples: usize, size: usize) {
         self.note(Pool::Batches, samples, size);
     }

@@ -75,7 +75,8 @@ impl Slot {
         u16::from(self.refs) << 3 | u16::from(self.kind as u8)
     }
 
-    fn is_used(&self) -> bool {
+    /// Whether the batch, or the slice of it at hand, has something of it.
+    pub fn is_used(&self) -> bool {
         self.holds != Holds::Unused
     }
 }
@@ -158,14 +159,19 @@ impl Dictionary {
 
     /// Begins a batch: nothing is part of it.
     pub fn begin(&mut self) {
-        self.undo(Mark { slots: 0, symbols: 0 });
-        self.symbols.begin();
+        self.begin_slice();
         // As many new series as the last batch had would not fit: rather empty now than in the middle of the batch.
         let added = self.slots.len().saturating_sub(self.kept);
         self.kept = self.slots.len();
         if self.is_crowded || self.kept + added > self.slots.capacity() {
             self.clear();
         }
+    }
+
+    /// Begins a slice of the batch: nothing is part of it.
+    pub fn begin_slice(&mut self) {
+        self.undo(Mark { slots: 0, symbols: 0 });
+        self.symbols.begin();
     }
 
     /// Forgets all series and strings.

@@ -49,27 +49,35 @@ impl Batch {
     /// As [`Batch::seal`]; in live layout and a 2.0 message the series also say what `metadata` knows of them, as far as there
     /// is room for it.
     pub fn seal_with(&mut self, wanted: Layout, metadata: Option<&Metadata>) -> Layout {
-        let live_bytes = self.live_bytes();
         let layout = match wanted {
-            Layout::Live if live_bytes <= self.body.len() => Layout::Live,
+            Layout::Live if self.live_bytes(0..self.entries.len()) <= self.body.len() => Layout::Live,
             _ => Layout::Grouped,
         };
-        // Two references more per entry than `live_bytes` counts.
-        let needed = live_bytes + self.entries.len() * 2 * (1 + proto::MAX_REFERENCE_BYTES);
+        self.sort(layout);
+        self.write(layout, 0..self.entries.len(), metadata);
+        layout
+    }
+
+    /// Writes entries that are in the order of `layout`. Their strings, and no others, are part of the request.
+    pub(super) fn write(&mut self, layout: Layout, range: Range<usize>, metadata: Option<&Metadata>) {
         let mut described = metadata
             .filter(|_| layout == Layout::Live && self.protocol == Protocol::V2)
-            .zip(self.body.len().checked_sub(needed))
-            .map(|(metadata, room)| Describing { metadata, room });
-        self.sort(layout);
+            .and_then(|metadata| {
+                // Two references more per entry than `live_bytes` counts.
+                let needed = self.live_bytes(range.clone()) + range.len() * 2 * (1 + proto::MAX_REFERENCE_BYTES);
+                let room = self.body.len().checked_sub(needed)?;
+                Some(Describing { metadata, room })
+            });
         let carried_at = self.carried_at();
         let (front, carried) = self.body.split_at_mut(carried_at);
         let carried = Carried {
             bytes: carried,
             at: carried_at,
         };
+        let mut entries: &[Entry] = self.entries.get(range).unwrap_or_default();
         self.late.clear();
         if self.protocol == Protocol::V2 {
-            let exemplars = self.entries.iter().filter_map(|e| carried.exemplar(e));
+            let exemplars = entries.iter().filter_map(|e| carried.exemplar(e));
             for text in exemplars.flat_map(Waiting::strings) {
                 self.dictionary.refer(text);
             }
@@ -80,7 +88,7 @@ impl Batch {
         let mut writer = Writer {
             dictionary: &self.dictionary,
             times: &self.times,
-            starts: &self.starts,
+            starts: starts_of(self.protocol, &self.starts),
             protocol: self.protocol,
             carried,
             late: &mut self.late,
@@ -92,9 +100,8 @@ impl Batch {
             sink: SliceSink { out: front, len: 0 },
         };
         // The sizes were summed up while gathering: all of it fits.
-        let symbols = writer.symbols(&self.entries);
+        let symbols = writer.symbols(entries);
         debug_assert!(symbols.is_ok(), "{symbols:?}");
-        let mut entries: &[Entry] = &self.entries;
         while let Some(first) = entries.first() {
             let behind = entries.iter().skip(1);
             let run = match layout {
@@ -107,7 +114,6 @@ impl Batch {
             entries = rest;
         }
         self.sealed = writer.sink.len;
-        layout
     }
 
     /// Brings entries into the order of `layout`.
@@ -118,7 +124,7 @@ impl Batch {
     ///
     /// What has another time stays where it is, and with it the samples of a series in the order of time. Exemplars must stay behind their sample: a batch
     /// with any is left as it is.
-    fn sort(&mut self, layout: Layout) {
+    pub(super) fn sort(&mut self, layout: Layout) {
         let (dictionary, times) = (&self.dictionary, &self.times);
         let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
         match (layout, self.protocol) {
@@ -147,16 +153,35 @@ impl Batch {
         }
     }
 
-    /// Bytes of the body in live layout, with what waits at its end, at most.
-    fn live_bytes(&self) -> usize {
-        let series = |entry: &Entry| {
-            let slot = self.dictionary.slot(entry.slot).filter(|_| !entry.is_exemplar());
-            slot.map_or(0, |slot| {
-                series_bytes(&self.dictionary, slot, self.protocol, self.body.len())
-            })
-        };
+    /// Bytes that the strings of exemplars may take.
+    pub(super) const fn late_bytes(&self) -> usize {
+        match self.protocol {
+            Protocol::V1 => 0,
+            Protocol::V2 => self.late_bytes,
+        }
+    }
+
+    /// Bytes of a body of these entries in live layout, with what waits at its end, at most.
+    fn live_bytes(&self, range: Range<usize>) -> usize {
+        let samples = self.entries.get(range.clone()).unwrap_or_default();
+        let samples = samples.iter().filter(|entry| !entry.is_exemplar());
+        let series: usize = samples.map(|entry| self.series_bytes(entry)).sum();
+        series + self.content_bytes(range) + self.symbol_bytes() + self.late_bytes() + self.carried
+    }
+
+    /// Bytes of a series entry for `entry`, without its samples.
+    pub(super) fn series_bytes(&self, entry: &Entry) -> usize {
+        let slot = self.dictionary.slot(entry.slot);
+        slot.map_or(0, |slot| {
+            series_bytes(&self.dictionary, slot, self.protocol, self.body.len())
+        })
+    }
+
+    /// Bytes of the samples, histograms and exemplars of these entries, at most.
+    pub(super) fn content_bytes(&self, range: Range<usize>) -> usize {
+        let starts = starts_of(self.protocol, &self.starts);
         let content = |entry: &Entry| {
-            let (time, start) = entry.times(&self.times, &self.starts);
+            let (time, start) = entry.times(&self.times, starts);
             match entry.content() {
                 Content::Float(bits) => proto::len_sample(bits, time, start),
                 Content::Histogram(message) => proto::len_histogram(message.len(), time, start),
@@ -169,8 +194,15 @@ impl Batch {
                 }),
             }
         };
-        let entries: usize = self.entries.iter().map(|entry| series(entry) + content(entry)).sum();
-        entries + self.symbol_bytes() + self.late_bytes + self.carried
+        self.entries.get(range).unwrap_or_default().iter().map(content).sum()
+    }
+}
+
+/// Start timestamps are for 2.0 alone.
+const fn starts_of(protocol: Protocol, starts: &[i64]) -> &[i64] {
+    match protocol {
+        Protocol::V1 => &[],
+        Protocol::V2 => starts,
     }
 }
 

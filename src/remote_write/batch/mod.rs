@@ -1,4 +1,4 @@
-//! One request in the making: gathers samples from frames, writes the body.
+//! What is sent next: gathers samples from frames, writes the body of one request, or of several.
 //!
 //! Memory is allocated once and holds one batch at a time. Gathering copies what a frame says: series to a dictionary
 //! that is kept from batch to batch, samples to a list of 14 bytes each. Sealing writes the body, for 1.0 or 2.0, in
@@ -6,6 +6,8 @@
 //!
 //! - [`Layout::Live`]: one sample per series entry, as Prometheus does it;
 //! - [`Layout::Grouped`]: all samples of a series in one entry, by time, so that labels are paid once.
+//!
+//! A batch with more samples than a request may have is not written at once but in slices by series, one after the other ([`Batch::cut`], `slice`).
 //!
 //! A frame means, in this order: its samples, its staleness markers, and the five (or eight) synthetic series rebuilt from its
 //! header. All carry the frame's wall time except samples with a time of their own. In 2.0, samples of counters,
@@ -24,7 +26,7 @@
 //!   sent. Only when the receiver's own clock says that what was sent lay in the future ([`Bounds::latest`]) is a step back followed.
 //! - A batch has floats or native histograms of a series, not both: one series entry must not (2.0), and two would not keep
 //!   the order of time. A sample and its exemplars are in the same batch.
-//! - Sizes are known before bytes are written: sealing cannot fail. Nothing allocates.
+//! - Sizes are known before bytes are written: sealing cannot fail, nor can that of a slice. Nothing allocates.
 //!
 //! What a sample is not sent for is counted in [`Tally`]. Hostile or damaged input (unknown series, absurd sizes,
 //! labels beyond limits) costs the sample concerned and is counted there.
@@ -42,6 +44,7 @@ mod dictionary;
 mod late;
 mod layout;
 mod own_labels;
+mod slice;
 mod start;
 mod symbols;
 mod take;
@@ -53,8 +56,10 @@ use crate::frame::{Bounded, Frame, FrameNo, FrameSource, Next};
 use crate::limits::{MAX_LABELS, MAX_SERIES, MAX_TARGETS};
 use alloc::boxed::Box;
 use alloc::vec;
+use carried::Content;
 use dictionary::Dictionary;
 use late::Late;
+use slice::Cut;
 use take::{Halt, frame_len};
 
 pub use carried::Sends;
@@ -94,7 +99,7 @@ const SAMPLES_PER_CALL: usize = 8192;
 /// Sizes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most samples in a request; reduced to [`MAX_BATCH_SAMPLES`].
+    /// Most samples of a batch; reduced to [`MAX_BATCH_SAMPLES`].
     pub samples: usize,
     /// Bytes of the uncompressed body; raised to [`MIN_BODY_BYTES`].
     pub body_bytes: usize,
@@ -309,6 +314,30 @@ pub struct Counts {
     pub exemplars: usize,
 }
 
+impl Counts {
+    /// Samples and native histograms.
+    pub(super) const fn items(self) -> usize {
+        self.samples + self.histograms
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        *match entry.content() {
+            Content::Float(_) => &mut self.samples,
+            Content::Histogram(_) => &mut self.histograms,
+            Content::Exemplar(_) => &mut self.exemplars,
+        } += 1;
+    }
+
+    /// What is left without `those`, which are among them.
+    const fn less(self, those: Self) -> Self {
+        Self {
+            samples: self.samples - those.samples,
+            histograms: self.histograms - those.histograms,
+            exemplars: self.exemplars - those.exemplars,
+        }
+    }
+}
+
 /// What to do with a frame whose wall time is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnknownTime {
@@ -399,7 +428,7 @@ impl SentRow {
     }
 }
 
-/// One request in the making.
+/// One request in the making, or several: slices.
 #[derive(Debug)]
 pub struct Batch {
     limits: BatchLimits,
@@ -439,6 +468,8 @@ pub struct Batch {
     new: Option<SentFrame>,
     /// Bytes of the body that are written.
     sealed: usize,
+    /// It goes in slices.
+    cut: Option<Cut>,
     seed: u64,
 }
 
@@ -476,6 +507,7 @@ impl Batch {
             sent: None,
             new: None,
             sealed: 0,
+            cut: None,
             seed,
         };
         batch.begin(Place::default(), Protocol::V2);
@@ -520,6 +552,7 @@ impl Batch {
         self.new_times.copy_from_slice(&self.sent_times);
         self.new = self.sent;
         self.sealed = 0;
+        self.cut = None;
     }
 
     /// The samples of this batch are done with: later frames get later times.
@@ -584,13 +617,13 @@ impl Batch {
         self.end
     }
 
-    /// Samples and native histograms to be sent.
+    /// Samples and native histograms to be sent, those of slices that are settled no longer among them.
     #[must_use]
     pub const fn samples(&self) -> usize {
-        self.counts.samples + self.counts.histograms
+        self.counts.items()
     }
 
-    /// How many of each are to be sent.
+    /// How many of each are to be sent, likewise.
     #[must_use]
     pub const fn counts(&self) -> Counts {
         self.counts

@@ -279,7 +279,7 @@ impl Batch {
 
     pub(super) fn fits(&self, grouped_bytes: usize) -> Result<(), Full> {
         let limit = self.body.len();
-        if self.symbol_bytes() + self.late_bytes + grouped_bytes + self.carried > limit {
+        if self.symbol_bytes() + self.late_bytes() + grouped_bytes + self.carried > limit {
             return Err(Full { limit });
         }
         Ok(())

@@ -15,7 +15,7 @@
 //! - A frame is in one row only: without a loss of power none is sent twice. What spans cover is for the ring to keep
 //!   ([`Sender::delivered_ahead`]); what it could not write is sent again after a loss of power.
 //! - Nothing goes ahead while the clock says less than it did ([`Sender::clock_was`]): times of waiting frames might repeat.
-//! - Rows change between two batches, never within what is repeated, halved, split or in doubt.
+//! - Rows change between two batches, never between slices of one nor within what is repeated, halved, split or in doubt.
 //!
 //! Memory: 8 bytes per target, where a share is configured. Changing rows costs the source a seek.
 
@@ -222,7 +222,7 @@ impl Sender {
         // A batch that was sealed and not sent yet can be gathered again.
         let sealed = match self.state {
             State::Gathering => self.has_begun(),
-            State::Ready(_) => self.attempts > 0 && !self.is_limited(),
+            State::Ready(_) => self.batch.is_begun() || self.attempts > 0 && !self.is_limited(),
             _ => true,
         };
         let again = self.again && !self.is_limited();
@@ -231,7 +231,7 @@ impl Sender {
 
     /// The batch in hand holds samples that are to be sent as they are.
     fn has_begun(&self) -> bool {
-        !self.seek && self.batch.samples() > 0
+        !self.seek && (self.batch.samples() > 0 || self.batch.is_cut())
     }
 
     /// Before a batch of the old row is gathered or sent: whether it is the fresh row's turn.

@@ -39,7 +39,7 @@ impl Sender {
         match verdict {
             Verdict::Accepted | Verdict::AcceptedPartly { .. } => {
                 if !self.ahead.is_fresh() {
-                    self.pace.taken(now, self.batch.samples());
+                    self.pace.taken(now, self.batch.request_samples());
                 }
                 self.accepted(now, written);
             }
@@ -84,7 +84,7 @@ impl Sender {
         self.counters.errors += 1;
         self.ahead.ended(now);
         let delay = match kind {
-            ErrorKind::TooLarge if self.batch.samples() > 1 => return self.halve(now),
+            ErrorKind::TooLarge if self.batch.request_samples() > 1 => return self.halve(now),
             ErrorKind::TooLarge => return self.dropped(now, DropReason::TooLarge),
             // A bad certificate or a server that talks nonsense is no outage: it gets the full back-off.
             ErrorKind::Tls => self.backoff.delay(),
@@ -118,28 +118,42 @@ impl Sender {
     }
 
     fn attempt(&self) -> Attempt {
+        let counts = self.batch.request_counts();
         Attempt {
             protocol: self.protocol,
             negotiable: self.config.message == MessageChoice::Negotiate,
             confirmed: self.confirmed,
             unconfirmed: self.unconfirmed,
             retry_on_429: self.config.retry_on_429,
-            samples: u32::try_from(self.batch.counts().samples).unwrap_or(u32::MAX),
-            histograms: u32::try_from(self.batch.counts().histograms).unwrap_or(u32::MAX),
-            single_frame: self.batch.frames() <= 1,
-            in_doubt: self.place < self.doubt_until,
-            may_split: self.split.is_none() && (self.layout == Layout::Grouped || self.refused_run > 0),
+            samples: u32::try_from(counts.samples).unwrap_or(u32::MAX),
+            histograms: u32::try_from(counts.histograms).unwrap_or(u32::MAX),
+            single_frame: self.batch.is_of_one_frame(),
+            in_doubt: self.is_in_doubt(),
+            may_split: !self.is_part() && (self.layout == Layout::Grouped || self.refused_run > 0),
         }
     }
 
-    /// The receiver may have the samples of this batch: whatever is sent until they are settled keeps to its frames.
+    /// The receiver may have the samples of this request: whatever is sent until they are settled keeps to them.
     fn doubt(&mut self) {
-        self.doubt_until = self.doubt_until.max(self.batch.end());
+        if self.batch.is_cut() {
+            self.batch.doubt();
+        } else {
+            self.doubt_until = self.doubt_until.max(self.batch.end());
+        }
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        self.place < self.doubt_until || self.batch.is_doubtful()
+    }
+
+    /// The request in hand is a part of one that was refused.
+    fn is_part(&self) -> bool {
+        self.split.is_some() || self.batch.is_part()
     }
 
     fn retry_at(&mut self, now: Instant, delay_ms: u64) {
         self.failing_since.get_or_insert(now);
-        self.counters.note_retry(self.batch.counts());
+        self.counters.note_retry(self.batch.request_counts());
         self.attempts = self.attempts.saturating_add(1);
         self.state = State::Ready(now + delay_ms);
     }
@@ -150,16 +164,16 @@ impl Sender {
         self.tentative = false;
         self.unconfirmed = 0;
         self.hold_ms = MIN_HOLD_MS;
-        let sent = self.batch.counts();
+        let sent = self.batch.request_counts();
         let refused = written.map_or_else(Counts::default, |written| Counts {
             samples: missing(sent.samples, written.samples),
             histograms: missing(sent.histograms, written.histograms),
             exemplars: missing(sent.exemplars, written.exemplars),
         });
-        if refused.samples + refused.histograms == 0 && self.split.is_none() {
+        if refused.samples + refused.histograms == 0 && !self.is_part() {
             self.refused_run = 0;
         }
-        let accepted = self.batch.samples() - refused.samples - refused.histograms;
+        let accepted = sent.items() - refused.samples - refused.histograms;
         self.counters.samples_accepted += accepted as u64;
         if self.ahead.is_fresh() {
             self.counters.samples_ahead += accepted as u64;
@@ -167,8 +181,8 @@ impl Sender {
         self.limited = 0;
         self.eased_limit = self.eased_limit.saturating_mul(2);
         self.batch.finish();
-        self.count_refused(refused, self.place < self.doubt_until);
-        self.complete(now);
+        self.count_refused(refused, self.is_in_doubt());
+        self.settle(now);
     }
 
     fn count_refused(&mut self, refused: Counts, in_doubt: bool) {
@@ -179,7 +193,7 @@ impl Sender {
         } else if refused.samples + refused.histograms > 0 {
             counters.samples_failed += refused.samples as u64;
             counters.histograms.failed += refused.histograms as u64;
-            if let Some((first, last)) = self.batch.time_range() {
+            if let Some((first, last)) = self.batch.request_range() {
                 counters.failed_span.add(first.0);
                 counters.failed_span.add(last.0);
             }
@@ -188,7 +202,7 @@ impl Sender {
 
     fn dropped(&mut self, now: Instant, reason: DropReason) {
         let in_doubt = reason == DropReason::AlreadyDelivered;
-        self.count_refused(self.batch.counts(), in_doubt);
+        self.count_refused(self.batch.request_counts(), in_doubt);
         if !in_doubt {
             self.refused_run = self.refused_run.saturating_add(1);
             self.end_flush();
@@ -198,20 +212,29 @@ impl Sender {
             self.tentative = false;
             self.protocol = Protocol::V2;
         }
-        self.complete(now);
+        self.settle(now);
     }
 
-    /// The samples of the batch are settled, one way or the other.
-    fn complete(&mut self, now: Instant) {
+    /// The samples of the request are settled, one way or the other.
+    fn settle(&mut self, now: Instant) {
+        self.failing_since = None;
+        self.backoff.reset();
+        self.attempts = 0;
+        if self.batch.settle() {
+            self.state = State::Gathering;
+        } else {
+            self.complete(now);
+        }
+    }
+
+    /// The samples of the batch are.
+    pub(super) fn complete(&mut self, now: Instant) {
         self.counters.add_tally(self.batch.tally());
         self.counters.note_sent(self.batch.time_range());
         if !self.ahead.is_fresh() {
             self.pace.settled(self.batch.frame_times().map(|(_, newest)| newest));
         }
-        self.failing_since = None;
-        self.backoff.reset();
         self.advance();
-        self.attempts = 0;
         self.state = State::Gathering;
         self.batch.begin(self.place, self.protocol);
         self.end_turn(now, self.caught_up);
@@ -220,13 +243,19 @@ impl Sender {
     /// The receiver has answered 429 once more; the next attempt is due at `at`. The limit it keeps to may be one of samples.
     fn ease(&mut self, at: Instant) {
         self.limited = self.limited.saturating_add(1);
-        let half = self.batch.samples() / 2;
-        let least = (self.config.max_samples_per_send / 16).max(self.batch.largest_frame());
+        let half = self.batch.request_samples() / 2;
+        // A slice need not hold a whole frame.
+        let frame = if self.batch.is_cut() {
+            0
+        } else {
+            self.batch.largest_frame()
+        };
+        let least = (self.config.max_samples_per_send / 16).max(frame);
         if self.limited.is_multiple_of(REFUSALS) && half > least {
             self.counters.eased += 1;
             self.eased_limit = half;
             let attempts = self.attempts;
-            self.rebuild();
+            self.reshape();
             self.attempts = attempts;
             self.not_before = self.not_before.max(at);
         }
@@ -239,15 +268,15 @@ impl Sender {
 
     fn halve(&mut self, now: Instant) {
         self.counters.halved += 1;
-        self.size_limit = (self.batch.samples() / 2).max(1);
+        self.size_limit = (self.batch.request_samples() / 2).max(1);
         self.pause(now);
         self.end_flush();
-        self.rebuild();
+        self.reshape();
     }
 
     fn hold(&mut self, now: Instant, reason: HoldReason) {
         self.counters.holds += 1;
-        self.counters.note_retry(self.batch.counts());
+        self.counters.note_retry(self.batch.request_counts());
         self.attempts = self.attempts.saturating_add(1);
         self.end_flush();
         if reason == HoldReason::Unconfirmed {
@@ -258,15 +287,13 @@ impl Sender {
         self.state = State::Held(reason, until);
         if reason == HoldReason::Unsupported && self.config.message == MessageChoice::Negotiate {
             // 1.0 is not supported either way round: offer 2.0 again next time.
-            self.protocol = Protocol::V2;
             self.not_before = until;
-            self.rebuild();
+            self.speak(Protocol::V2);
         }
     }
 
     fn fall_back(&mut self, now: Instant, status: u16) {
         self.counters.fallbacks += 1;
-        self.protocol = Protocol::V1;
         self.confirmed = false;
         self.unconfirmed = 0;
         if status >= 400 && status != 415 {
@@ -275,20 +302,40 @@ impl Sender {
             self.pause(now);
             self.end_flush();
         }
+        self.speak(Protocol::V1);
+    }
+
+    /// What is in hand, and what follows, goes as another message.
+    fn speak(&mut self, protocol: Protocol) {
+        self.protocol = protocol;
+        if self.batch.has_settled() {
+            self.batch.speak(protocol);
+            self.reshape();
+            return;
+        }
+        if self.batch.is_doubtful() {
+            // In whole frames from here on.
+            self.doubt_until = self.doubt_until.max(self.batch.end());
+        }
         self.rebuild();
     }
 
     fn split(&mut self) {
         self.counters.split += 1;
-        let end = self.batch.end();
-        self.split = Some(if self.place < self.doubt_until {
-            Split::Frames(end)
-        } else {
+        let in_doubt = self.is_in_doubt();
+        if !in_doubt {
             self.refused_run = self.refused_run.saturating_add(1);
-            Split::Halves(end, Some(self.batch.samples().div_ceil(2)))
-        });
+        }
+        let end = self.batch.end();
+        if self.batch.is_cut() {
+            self.batch.split(in_doubt);
+        } else if in_doubt {
+            self.split = Some(Split::Frames(end));
+        } else {
+            self.split = Some(Split::Halves(end, Some(self.batch.samples().div_ceil(2))));
+        }
         self.end_flush();
-        self.rebuild();
+        self.reshape();
     }
 
     /// The specification forbids retrying these answers: what follows is another request, and it takes its time.

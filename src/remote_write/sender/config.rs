@@ -37,7 +37,8 @@ impl MetadataConfig {
 /// What a sender is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct SenderConfig {
-    /// Sizes; `samples` is raised to the larger of the two below.
+    /// Sizes; `samples` is raised to the larger of the two below. Where it is more than that, a backlog of 2.0 is gathered in batches of
+    /// so many samples, which go in several requests.
     pub limits: BatchLimits,
     /// `queue_config.max_samples_per_send`.
     pub max_samples_per_send: usize,
@@ -78,7 +79,10 @@ impl SenderConfig {
     pub(super) const fn batch_limits(&self) -> BatchLimits {
         let (live, backlog) = (self.max_samples_per_send, self.backlog_samples_per_send);
         let mut limits = self.limits;
-        limits.samples = if backlog > live { backlog } else { live };
+        let request = if backlog > live { backlog } else { live };
+        if limits.samples < request {
+            limits.samples = request;
+        }
         limits
     }
 }

@@ -28,7 +28,8 @@ pub struct Counters {
     pub bytes: u64,
     /// `queue_highest_timestamp_seconds`, in milliseconds: newest timestamp gathered; 0 before any.
     pub highest_timestamp_ms: i64,
-    /// `queue_highest_sent_timestamp_seconds`, in milliseconds: newest timestamp accepted or refused; 0 before any.
+    /// `queue_highest_sent_timestamp_seconds`, in milliseconds: newest timestamp accepted or refused, of batches of which no slice is left;
+    /// 0 before any.
     pub highest_sent_timestamp_ms: i64,
 
     /// `tidegate_remote_write_samples_accepted_total`: the receiver has them, native histograms included.

@@ -11,7 +11,7 @@
 //!     |  |                                              |  +--- back-off -- Retry -----+  |  |
 //!     |  |                                              +--- seconds to minutes -- Hold --+  |
 //!     |  +------- the same frames again: Halve, Bisect, FallBackToV1 ----------------------+
-//!     +---------- the next frames: Accepted, Drop ------------------------------------------+
+//!     +---------- the next slice or the next frames: Accepted, Drop ------------------------+
 //! ```
 //!
 //! # Rules
@@ -19,6 +19,12 @@
 //! - A batch goes out when it holds `max_samples_per_send` samples (`backlog_samples_per_send` under a stretched interval), when nothing more fits, or when
 //!   `flush_interval_ms` has passed; the interval runs on like Prometheus' deadline timer, so a scrape waits for half
 //!   of it on average. While a backlog drains, batches hold up to `backlog_samples_per_send` and are grouped.
+//! - Where a request may hold less than a batch, and 2.0 is spoken, a backlog's batch goes in slices by series (`batch/slice.rs`), as Prometheus spreads series
+//!   over shards, but one after the other. A slice is a request like any other: to verdicts, rate limit, counters, and to the pace unless fresh samples go ahead. One that failed is
+//!   sent again before any later one, and none that was settled is: what is refused, too big, limited or in doubt, a hold, and a change of the
+//!   message concern the slice in hand, or what is left. The frames are acknowledged, and count as sent in `queue_highest_sent_timestamp_seconds`,
+//!   behind the last. After a restart in the middle the whole batch is sent again. That is why 1.0 has no slices: of a frame that is there in part a receiver
+//!   of 1.0 may take everything back, and cannot say what it has.
 //! - [`Sender::acknowledged`] moves only over whole frames, only forward, and only when every sample before it was
 //!   accepted, counted as lost, or not meant for this remote.
 //! - Samples *in doubt* (sent before a restart, or in an attempt with an unknown outcome) never share a request with
@@ -33,8 +39,8 @@
 //! - What goes out, headers included, keeps to `rate_limit` bytes per second, see `rate.rs`.
 //! - A backlog older than `slow_start_ms` is sent at a pace that begins low and rises, see `pace.rs`.
 //! - With a `live_share` what is scraped from now on goes ahead of a backlog, see `ahead.rs`.
-//! - After every [`REFUSALS`] refusals by 429 in a row the batch is halved, as far as a sixteenth of a live one: a receiver that limits samples per
-//!   request or second may take less. With a `live_share` fresh samples go first then.
+//! - After every [`REFUSALS`] refusals by 429 in a row the request is halved, as far as a sixteenth of a live one: a receiver that limits samples per
+//!   request or second may take less. With a `live_share` fresh samples go first then, but for a batch of which slices were taken.
 //! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
 //!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
 //!   them, samples from the past would land on older ones. Every [`CLOCK_PROBE_MS`] a request without samples asks for the
@@ -350,7 +356,7 @@ impl Sender {
         let (body, retry_attempt, samples, families) = match self.state {
             State::Probing => (probe, 0, 0, 0),
             State::Describing => self.describing.request(&self.batch),
-            _ => (self.batch.body(), self.attempts, self.batch.samples(), 0),
+            _ => (self.batch.body(), self.attempts, self.batch.request_samples(), 0),
         };
         Request {
             body,
@@ -361,10 +367,10 @@ impl Sender {
         }
     }
 
-    /// Most samples of one request.
+    /// Most samples of a batch.
     #[must_use]
     pub const fn batch_samples(&self) -> usize {
-        self.config.limits.samples
+        self.config.batch_limits().samples
     }
 
     /// Adds to `bytes_total`, or `metadata_bytes_total`, what the compressed body of an attempt took.
@@ -429,6 +435,19 @@ impl Sender {
         }
         self.vetoed = false;
         self.choose_row(now, wall, source);
+        if self.state == State::Gathering && self.is_in_slices() {
+            if !self.seal_slice(now, metadata) {
+                // What was left has grown too old.
+                self.complete(now);
+                return Ok(Action::Wait(now));
+            }
+            let at = if self.ahead.is_open() {
+                Instant(0)
+            } else {
+                self.pace.pause()
+            };
+            self.state = State::Ready(self.not_before.max(at));
+        }
         if self.state == State::Gathering {
             match self.gather(now, wall, source, metadata)? {
                 Some(action) => {
@@ -488,8 +507,8 @@ impl Sender {
             return Action::Hold(reason, self.next_probe);
         }
         self.next_probe = now + CLOCK_PROBE_MS;
-        // A sealed batch waits; one that is being gathered goes on being gathered.
-        if let State::Ready(_) | State::Held(..) = self.state {
+        // A sealed batch waits; one that is being gathered goes on being gathered, and one that is there in part keeps its times.
+        if let (State::Ready(_) | State::Held(..), false) = (self.state, self.batch.is_begun()) {
             self.rebuild();
         }
         self.state = State::Probing;
@@ -594,6 +613,28 @@ impl Sender {
             .min(self.eased_limit)
     }
 
+    /// Most samples of a request while a backlog drains.
+    fn request_limit(&self) -> usize {
+        let live = self.config.max_samples_per_send;
+        let most = if self.ahead.is_fresh() {
+            live
+        } else {
+            self.config.backlog_samples_per_send.max(live)
+        };
+        most.min(self.size_limit).min(self.eased_limit)
+    }
+
+    /// Most samples of a batch: where it can be sent in slices as many requests' worth as memory was planned for.
+    fn batch_limit(&self) -> usize {
+        let limit = self.request_limit();
+        if self.ahead.is_fresh() || self.protocol == Protocol::V1 {
+            return limit;
+        }
+        let config = &self.config;
+        let request = config.backlog_samples_per_send.max(config.max_samples_per_send);
+        limit.saturating_mul(self.batch_samples()) / request.max(1)
+    }
+
     fn bounds(&self, now: Instant, wall: Option<UnixMillis>) -> Bounds {
         let doubt_end = (self.place < self.doubt_until).then_some(self.doubt_until);
         let split_end = self.split.map(Split::end);
@@ -602,24 +643,27 @@ impl Sender {
             Some(Split::Halves(_, half)) => (usize::MAX, half),
             None => (usize::MAX, None),
         };
-        let live = self.config.max_samples_per_send;
-        let samples = if self.ahead.is_fresh() {
-            live
-        } else {
-            let backlog = self.config.backlog_samples_per_send.max(live);
-            self.pace.limit(backlog)
+        let samples = match half {
+            Some(half) => half.min(self.request_limit()),
+            None => self.batch_limit(),
         };
         let ends = [doubt_end, split_end, self.ahead.end_of_old_row()];
         Bounds {
-            samples: samples
-                .min(self.size_limit)
-                .min(self.eased_limit)
-                .min(half.unwrap_or(usize::MAX)),
+            samples: self.paced(samples),
             frames,
             end: ends.into_iter().flatten().min(),
             oldest: self.oldest(wall),
             unknown_time: self.config.unknown_time,
             latest: self.latest(now),
+        }
+    }
+
+    /// What the pace of a backlog makes of a limit of samples.
+    fn paced(&self, samples: usize) -> usize {
+        if self.ahead.is_fresh() {
+            samples
+        } else {
+            self.pace.limit(samples)
         }
     }
 
@@ -644,16 +688,53 @@ impl Sender {
         } else {
             Layout::Grouped
         };
-        let metadata = self
-            .describing
-            .in_series(now, &self.config.metadata)
-            .then_some(metadata);
-        self.layout = self.batch.seal_with(wanted, metadata);
-        if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
-            self.describing.done_in_series(now, &self.config.metadata);
+        if self.batch.samples() > self.request_limit() {
+            self.batch.cut(wanted);
+            self.seal_slice(now, metadata);
+        } else {
+            let metadata = self.in_series(now, metadata);
+            self.layout = self.batch.seal_with(wanted, metadata);
+            self.described_in_series(now, metadata);
         }
         if now >= next_flush && caught_up && !self.ahead.is_fresh() {
             self.next_flush = Some(now + self.config.flush_interval_ms);
+        }
+    }
+
+    /// Seals the next slice; false: none is left.
+    fn seal_slice(&mut self, now: Instant, metadata: &Metadata) -> bool {
+        let metadata = self.in_series(now, metadata);
+        let limit = self.request_limit();
+        // Fresh samples wait for the last slice: no pause, and none made smaller, makes that longer.
+        let samples = if self.ahead.is_open() {
+            limit
+        } else {
+            self.pace.limit(limit)
+        };
+        let Some(layout) = self.batch.seal_slice(samples, metadata) else {
+            return false;
+        };
+        self.layout = layout;
+        if self.batch.is_last_slice() {
+            self.described_in_series(now, metadata);
+        }
+        true
+    }
+
+    /// The batch in hand goes in slices, and there may be a further one.
+    fn is_in_slices(&self) -> bool {
+        !self.seek && self.batch.is_cut()
+    }
+
+    fn in_series<'m>(&self, now: Instant, metadata: &'m Metadata) -> Option<&'m Metadata> {
+        let due = self.describing.in_series(now, &self.config.metadata);
+        due.then_some(metadata)
+    }
+
+    /// A batch was sealed with this of what targets say of their families.
+    fn described_in_series(&mut self, now: Instant, metadata: Option<&Metadata>) {
+        if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
+            self.describing.done_in_series(now, &self.config.metadata);
         }
     }
 
@@ -677,12 +758,34 @@ impl Sender {
         }
     }
 
+    /// Sends what is in hand again in another shape: from what there is if it goes in slices, else gathered again.
+    fn reshape(&mut self) {
+        if self.is_in_slices() {
+            self.attempts = 0;
+            self.state = State::Gathering;
+        } else {
+            self.rebuild();
+        }
+    }
+
     /// Gathers the batch in hand again, under other bounds or for another message.
     fn rebuild(&mut self) {
         self.seek = true;
         self.again = true;
         self.attempts = 0;
         self.state = State::Gathering;
+    }
+
+    /// Some of what is in hand has grown too old meanwhile: the rest goes, and nothing else with it.
+    fn expire(&mut self, oldest: UnixMillis) {
+        let attempts = self.attempts;
+        if self.is_in_slices() {
+            self.batch.expire(oldest);
+        } else if self.split.is_none() {
+            self.split = Some(Split::Halves(self.batch.end(), None));
+        }
+        self.reshape();
+        self.attempts = attempts;
     }
 
     fn send_when_due(&mut self, now: Instant, wall: Option<UnixMillis>) -> Action {
@@ -695,16 +798,10 @@ impl Sender {
         if now < at && !first_of_flush {
             return held.map_or(Action::Wait(at), |reason| Action::Hold(reason, at));
         }
-        if let (Some(oldest), Some((first, _))) = (self.oldest(wall), self.batch.time_range())
-            && first < oldest
+        if let Some(oldest) = self.oldest(wall)
+            && self.batch.request_range().is_some_and(|(first, _)| first < oldest)
         {
-            // Some of it has grown too old meanwhile: the rest goes, and nothing else with it.
-            if self.split.is_none() {
-                self.split = Some(Split::Halves(self.batch.end(), None));
-            }
-            let attempts = self.attempts;
-            self.rebuild();
-            self.attempts = attempts;
+            self.expire(oldest);
             return Action::Wait(now);
         }
         if let Some((at, first)) = self.rate.wait(now) {
@@ -720,7 +817,7 @@ impl Sender {
             self.pace.sent(now);
         }
         self.ahead.sent(now);
-        self.counters.note_attempt(self.batch.counts());
+        self.counters.note_attempt(self.batch.request_counts());
         Action::Send
     }
 }

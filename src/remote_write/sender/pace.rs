@@ -239,6 +239,14 @@ impl Pace {
         self.next = Instant(0);
     }
 
+    /// When a further part of the batch in hand may go: a run that makes pauses makes one before each request.
+    pub fn pause(&mut self) -> Instant {
+        match self.pause_ms {
+            pause if self.active && pause != NO_RUN => self.answered + (pause / 4 + self.random_to(pause / 2 * 3)),
+            _ => Instant(0),
+        }
+    }
+
     /// When the batch in hand may go.
     pub const fn next(&self) -> Instant {
         self.next

@@ -502,6 +502,28 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_is_several_requests_where_2_0_may_be_spoken() {
+        let (mut config, targets) = config(1_050);
+        let mut samples = |message, limit| {
+            config.remote_write[0].protobuf_message = message;
+            config.remote_write[0].queue_config.max_samples_per_send = limit;
+            let sizes = Sizes::of(&config, &targets);
+            let remote = &config.remote_write[0];
+            (sizes.batch_limits(remote).samples, sizes.backlog_samples(remote))
+        };
+        let v2 = Some(ProtobufMessage::V2);
+        assert_eq!(samples(None, 1), (4, 1));
+        assert_eq!(samples(None, 500), (2_000, 500));
+        assert_eq!(samples(v2, 1_999), (7_996, 1_999));
+        assert_eq!(samples(Some(ProtobufMessage::V1), 1_999), (1_999, 1_999));
+        for message in [None, v2, Some(ProtobufMessage::V1)] {
+            assert_eq!(samples(message, 2_000), (8_000, 8_000), "the default");
+            assert_eq!(samples(message, 10_000), (10_000, 10_000));
+        }
+        assert_eq!(samples(None, 5_000), (8_000, 5_000));
+    }
+
+    #[test]
     fn a_receiver_that_may_ask_for_1_0_gets_the_body_of_1_0() {
         let (mut config, targets) = config(1_050);
         let mut body = |message| {

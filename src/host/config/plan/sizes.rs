@@ -42,6 +42,10 @@ pub(in crate::host::config) const DEFAULT_SAMPLES_PER_SEND: u32 = 2_000;
 /// before compression, so that many fill the same body.
 const BACKLOG_SAMPLES_PER_SEND: usize = 8_000;
 
+/// A backlog is gathered in batches of so many requests, [`BACKLOG_SAMPLES_PER_SEND`] samples at most, where 2.0 is spoken: a request
+/// holds all samples of some series then, in place of a few of each. As many as the default makes of 2,000.
+const REQUESTS_OF_BATCH: usize = 4;
+
 /// Bytes of exemplars and native histograms of one frame beside [`EXTRAS_BYTES_PER_SAMPLE`]: a handful of the largest histograms
 /// (160 buckets take about 500 bytes), or 50 exemplars of 80 bytes.
 const MIN_EXTRAS_BYTES: usize = 4_096;
@@ -179,6 +183,19 @@ impl Sizes {
         }
     }
 
+    /// Most samples of a batch for `remote`: more than a request takes go in several, where the receiver says what it has written.
+    const fn batch_samples(&self, remote: &RemoteWrite) -> usize {
+        let request = self.backlog_samples(remote);
+        if matches!(remote.protobuf_message, Some(ProtobufMessage::V1)) {
+            return request;
+        }
+        let several = match request.saturating_mul(REQUESTS_OF_BATCH) {
+            several if several < BACKLOG_SAMPLES_PER_SEND => several,
+            _ => BACKLOG_SAMPLES_PER_SEND,
+        };
+        if several > request { several } else { request }
+    }
+
     /// Families whose help texts go to `remote` with their series: in 1.0 they go alone, written straight from the table.
     fn described_families(&self, remote: &RemoteWrite) -> usize {
         let in_series = remote.metadata_config.send && remote.protobuf_message != Some(ProtobufMessage::V1);
@@ -197,7 +214,7 @@ impl Sizes {
             Some(ProtobufMessage::V2) => BODY_BYTES_PER_SAMPLE_V2,
         };
         BatchLimits {
-            samples: live.max(self.backlog_samples(remote)),
+            samples: self.batch_samples(remote),
             body_bytes: (live * bytes).max(MIN_BODY_BYTES),
             max_series: self.max_series,
             max_targets: self.max_targets,

@@ -55,6 +55,54 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// As [`Bench::sealed`], slice by slice of random sizes; some are split, some begin in one message and end in the other.
+    fn in_slices(&mut self, layout: Layout, rng: &mut fastrand::Rng) -> Vec<Series> {
+        let mut all = Vec::new();
+        let whole = self.batch.counts();
+        self.batch.cut(layout);
+        loop {
+            let limit = rng.usize(1..60);
+            let Some(used) = self.batch.seal_slice(limit, None) else {
+                break;
+            };
+            assert_eq!(used, layout);
+            let counts = self.batch.request_counts();
+            assert!((1..=limit).contains(&counts.items()), "{counts:?} of {limit}");
+            match rng.u8(..12) {
+                0 => self.batch.split(false),
+                1 => {
+                    self.batch.doubt();
+                    self.batch.split(true);
+                }
+                // Nothing here has custom buckets: the other message says the same.
+                2 if self.batch.is_begun() => self.batch.speak(Protocol::V1),
+                _ => {
+                    let sent = match self.batch.protocol {
+                        Protocol::V1 => decode_v1(self.batch.body()),
+                        Protocol::V2 => decode_v2(self.batch.body()),
+                    };
+                    for series in &sent {
+                        let times: Vec<i64> = series.samples.iter().map(|s| s.1).collect();
+                        let of_histograms = series.histograms.iter().map(|h| h.timestamp);
+                        let times: Vec<i64> = times.into_iter().chain(of_histograms).collect();
+                        let together = series.exemplars.iter().all(|e| times.contains(&e.2));
+                        assert!(together, "a sample and its exemplars are in one request");
+                    }
+                    all.extend(sent);
+                    self.batch.settle();
+                }
+            }
+        }
+        assert_eq!(
+            (self.batch.samples(), self.batch.counts().exemplars),
+            (0, 0),
+            "{whole:?}"
+        );
+        all
+    }
+}
+
 /// A series entry without regard to the version.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Series {
@@ -450,7 +498,10 @@ fn whatever_the_sizes_everything_arrives_once_and_in_order() {
             assert!(bench.batch.samples() > 0 || stop == Stop::End);
             let layout = if rng.bool() { Layout::Live } else { Layout::Grouped };
             let counts = bench.batch.counts();
-            let sent = bench.sealed(layout);
+            let sent = match rng.u8(..3) {
+                0 => bench.sealed(layout),
+                _ => bench.in_slices(layout, &mut rng),
+            };
             let len = |of: fn(&Series) -> usize| sent.iter().map(of).sum::<usize>();
             assert_eq!(len(|s| s.samples.len()), counts.samples);
             assert_eq!(len(|s| s.histograms.len()), counts.histograms);

@@ -15,35 +15,38 @@ mod metadata;
 mod refusals;
 mod retries;
 mod simulation;
+mod slices;
 mod times;
 
 /// Wall time of boot time 0.
 const EPOCH: i64 = 1_700_000_000_000;
 
-fn config() -> SenderConfig {
-    SenderConfig {
-        limits: BatchLimits {
-            samples: 0,
-            frame_samples: 300,
-            ..limits(200)
-        },
-        max_samples_per_send: 100,
-        backlog_samples_per_send: 100,
-        flush_interval_ms: 5000,
-        min_backoff_ms: 30,
-        max_backoff_ms: 5000,
-        connect_backoff_ms: 1000,
-        rate_limit: 0,
-        slow_start_ms: 60_000,
-        live_share: 0,
-        max_sample_age_ms: 0,
-        retry_on_429: true,
-        message: MessageChoice::Negotiate,
-        group_live: false,
-        metadata: MetadataConfig::OFF,
-        unknown_time: UnknownTime::Hold,
-        seed: 1,
-    }
+const CONFIG: SenderConfig = SenderConfig {
+    limits: BatchLimits {
+        samples: 0,
+        frame_samples: 300,
+        ..limits(200)
+    },
+    max_samples_per_send: 100,
+    backlog_samples_per_send: 100,
+    flush_interval_ms: 5000,
+    min_backoff_ms: 30,
+    max_backoff_ms: 5000,
+    connect_backoff_ms: 1000,
+    rate_limit: 0,
+    slow_start_ms: 60_000,
+    live_share: 0,
+    max_sample_age_ms: 0,
+    retry_on_429: true,
+    message: MessageChoice::Negotiate,
+    group_live: false,
+    metadata: MetadataConfig::OFF,
+    unknown_time: UnknownTime::Hold,
+    seed: 1,
+};
+
+const fn config() -> SenderConfig {
+    CONFIG
 }
 
 const V1: MessageChoice = MessageChoice::Fixed(Protocol::V1);

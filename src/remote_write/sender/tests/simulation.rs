@@ -83,6 +83,8 @@ struct World {
     in_doubt: u64,
     failed: u64,
     ambiguous: bool,
+    /// Requests behind the first slice of a batch.
+    slices: u64,
     /// Wait before the latest attempt, while connections fail in a row.
     last_gap: Option<u64>,
 }
@@ -103,6 +105,11 @@ impl World {
             },
             backlog_samples_per_send: rng.usize(20..200),
             max_samples_per_send: rng.usize(10..100),
+            // Of some, batches are larger than requests.
+            limits: BatchLimits {
+                samples: rng.usize(0..800),
+                ..config().limits
+            },
             flush_interval_ms: rng.u64(0..6000),
             group_live: rng.bool(),
             seed,
@@ -125,6 +132,7 @@ impl World {
             in_doubt: 0,
             failed: 0,
             ambiguous: false,
+            slices: 0,
             last_gap: None,
         }
     }
@@ -157,6 +165,12 @@ impl World {
             other => panic!("{other:?}"),
         };
         assert!(request.samples > 0, "an empty request");
+        let most = self
+            .config
+            .max_samples_per_send
+            .max(self.config.backlog_samples_per_send);
+        assert!(request.samples <= most, "{} of {most}", request.samples);
+        self.slices += u64::from(self.bench.sender.batch.is_begun());
         assert_eq!(request.retry_attempt, self.bench.sender.failed_attempts());
         let (body, protocol) = (request.body.to_vec(), request.protocol);
         let fault = if faulty { self.rng.u8(..) } else { 255 };
@@ -178,6 +192,12 @@ impl World {
             }
             120..125 => drop(self.bench.answer(404)),
             125..130 => drop(self.bench.answer(429)),
+            // Another receiver in its place, with what it had: 1.0 is all it knows.
+            140..142 if self.receiver.kind == Kind::PrometheusV2 && self.config.message == MessageChoice::Negotiate => {
+                self.receiver.kind = Kind::Lenient;
+                let head = self.receiver.receive(&body, protocol);
+                self.bench.answer_with(head);
+            }
             // Power lost: the answer is never seen.
             130..140 => {
                 self.ambiguous = true;
@@ -302,6 +322,7 @@ fn nothing_is_lost_over_random_outages_refusals_and_restarts() {
         *stats.entry("ambiguous").or_default() += u64::from(world.ambiguous);
         *stats.entry("in doubt").or_default() += world.in_doubt;
         *stats.entry("duplicates").or_default() += world.receiver.duplicates as u64;
+        *stats.entry("slices").or_default() += world.slices;
         *stats.entry("samples").or_default() += distinct as u64;
     }
     // The script reaches what it is there for.
