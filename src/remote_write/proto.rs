@@ -47,9 +47,6 @@ const SAMPLE_TIME: u8 = 0x10;
 const SAMPLE_START: u8 = 0x18;
 const METADATA_TYPE: u8 = 0x08;
 
-/// Most bytes [`put_sample`] appends: tag, length, 9 for the value, 11 for each of two negative timestamps.
-pub const MAX_SAMPLE_BYTES: usize = 33;
-
 /// Bytes of a length-delimited field with a one-byte tag.
 #[must_use]
 pub const fn len_field(payload: usize) -> usize {
@@ -103,39 +100,34 @@ pub enum SampleOrder {
 /// Appends one sample to the series begun last. `start_ms`: when counting began, 0 for unset, as always in 1.0.
 ///
 /// # Errors
-/// [`Full`]; nothing was written then.
+/// [`Full`]; part of it may have been written.
 pub fn put_sample(out: &mut impl Sink, order: SampleOrder, bits: u64, unix_ms: i64, start_ms: i64) -> Result<(), Full> {
-    let mut bytes = heapless::Vec::<u8, MAX_SAMPLE_BYTES>::new();
-    let head = [SAMPLES, len_sample_payload(bits, unix_ms, start_ms) as u8];
-    // All of it fits the buffer by its definition.
-    let _ = bytes.extend_from_slice(&head);
+    out.put(&[SAMPLES, len_sample_payload(bits, unix_ms, start_ms) as u8])?;
     if order == SampleOrder::ValueFirst {
-        push_value(&mut bytes, bits);
+        put_value(out, bits)?;
     }
-    for (tag, time) in [(SAMPLE_TIME, unix_ms), (SAMPLE_START, start_ms)] {
-        if time == 0 {
-            continue;
-        }
-        let _ = bytes.push(tag);
-        let mut rest = time as u64;
-        while rest >= 0x80 {
-            let _ = bytes.push(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        let _ = bytes.push(rest as u8);
-    }
+    put_time(out, SAMPLE_TIME, unix_ms)?;
+    put_time(out, SAMPLE_START, start_ms)?;
     if order == SampleOrder::ValueLast {
-        push_value(&mut bytes, bits);
+        put_value(out, bits)?;
     }
-    out.put(&bytes)
+    Ok(())
 }
 
-fn push_value(bytes: &mut heapless::Vec<u8, MAX_SAMPLE_BYTES>, bits: u64) {
-    if bits != 0 {
-        // It fits, as above.
-        let _ = bytes.push(SAMPLE_VALUE);
-        let _ = bytes.extend_from_slice(&bits.to_le_bytes());
+fn put_value(out: &mut impl Sink, bits: u64) -> Result<(), Full> {
+    if bits == 0 {
+        return Ok(());
     }
+    out.put(&[SAMPLE_VALUE])?;
+    out.put(&bits.to_le_bytes())
+}
+
+fn put_time(out: &mut impl Sink, tag: u8, unix_ms: i64) -> Result<(), Full> {
+    if unix_ms == 0 {
+        return Ok(());
+    }
+    out.put(&[tag])?;
+    put_u64(out, unix_ms as u64)
 }
 
 /// Bytes of the labels field of a 2.0 series.
@@ -186,7 +178,15 @@ pub fn begin_series_v1(out: &mut impl Sink, labels: usize, rest: usize) -> Resul
 /// # Errors
 /// [`Full`]; part of it may have been written.
 pub fn put_label(out: &mut impl Sink, name: &[u8], value: &[u8]) -> Result<(), Full> {
-    put_field_head(out, LABELS, len_field(name.len()) + len_field(value.len()))?;
+    let fields = len_field(name.len()) + len_field(value.len());
+    if fields < 0x80 {
+        // All lengths take one byte: most labels, and a 1.0 request is little else.
+        out.put(&[LABELS, fields as u8, LABEL_NAME, name.len() as u8])?;
+        out.put(name)?;
+        out.put(&[LABEL_VALUE, value.len() as u8])?;
+        return out.put(value);
+    }
+    put_field_head(out, LABELS, fields)?;
     put_bytes_field(out, LABEL_NAME, name)?;
     put_bytes_field(out, LABEL_VALUE, value)
 }

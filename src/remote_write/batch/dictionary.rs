@@ -6,7 +6,9 @@
 //!
 //! A slot remembers a check value of the texts it was made from, and is asked for with that of the texts the key has now:
 //! a reference that means another series, or a target that got other labels, gets a new slot. The check has 32 bits,
-//! seeded; it stands behind [`Next::Boundary`](crate::frame::Next::Boundary), which is the announced way.
+//! seeded; it stands behind [`Next::Boundary`](crate::frame::Next::Boundary), which is the announced way. A key that was
+//! checked is not checked again until series come or go or a target gets other labels ([`Dictionary::follow`]): reading and
+//! hashing the texts is what a sample of a steady target would cost most.
 //!
 //! Most series need no label set built for them: their own labels are merged with the shared ones as both are sorted
 //! ([`Dictionary::insert_joined`]). What is unusual goes the long way, with the same result.
@@ -17,6 +19,7 @@ use super::own_labels::OwnLabels;
 use super::start::Origin;
 use super::symbols::Symbols;
 use crate::catalogue::SeriesText;
+use crate::catalogue::bits::Bits;
 use crate::frame::{Bounded, Full};
 use crate::labels::Labels;
 use crate::limits::{MAX_LABELS, MAX_SERIES_TEXT_BYTES};
@@ -106,6 +109,11 @@ pub struct Mark {
 #[derive(Debug)]
 pub struct Dictionary {
     slot_of_key: Box<[u16]>,
+    /// Keys whose slot is known to be made from the texts they have now.
+    checked: Bits,
+    /// [`Names::generation`](crate::catalogue::Names::generation) and check values of the targets' labels, of the frame taken last.
+    generation: u32,
+    target_checks: Box<[u32]>,
     slots: Bounded<Slot>,
     refs: Bounded<u16>,
     symbols: Symbols,
@@ -134,11 +142,14 @@ const fn text_bytes(slots: usize) -> usize {
 }
 
 impl Dictionary {
-    /// For at most `slots` series of `keys` possible ones. The only call that allocates.
-    pub fn new(keys: usize, slots: usize, seed: u64) -> Self {
+    /// For at most `slots` series of `keys` possible ones, of `targets`. The only call that allocates.
+    pub fn new(keys: usize, slots: usize, targets: usize, seed: u64) -> Self {
         let slots = max_slots(slots);
         Self {
             slot_of_key: vec![NONE; keys].into(),
+            checked: Bits::new(keys),
+            generation: 0,
+            target_checks: vec![0; targets].into(),
             slots: Bounded::with_capacity(slots),
             refs: Bounded::with_capacity(slots * REFS_PER_SLOT + SPARE_REFS),
             symbols: Symbols::new(max_symbols(slots), text_bytes(slots), seed),
@@ -149,9 +160,11 @@ impl Dictionary {
     }
 
     /// Heap bytes of a dictionary of these sizes.
-    pub const fn ram_bytes(keys: usize, slots: usize) -> usize {
+    pub const fn ram_bytes(keys: usize, slots: usize, targets: usize) -> usize {
         let slots = max_slots(slots);
         keys * size_of::<u16>()
+            + Bits::ram_bytes(keys)
+            + targets * size_of::<u32>()
             + slots * (size_of::<Slot>() + size_of::<u16>())
             + (slots * REFS_PER_SLOT + SPARE_REFS) * size_of::<u16>()
             + Symbols::ram_bytes(max_symbols(slots), text_bytes(slots))
@@ -177,6 +190,7 @@ impl Dictionary {
     /// Forgets all series and strings.
     pub fn clear(&mut self) {
         self.slot_of_key.fill(NONE);
+        self.checked.clear();
         self.slots.clear();
         self.refs.clear();
         self.symbols.clear();
@@ -193,6 +207,7 @@ impl Dictionary {
     /// References of the source mean other series from now on.
     pub fn forget_keys(&mut self) {
         self.slot_of_key.fill(NONE);
+        self.checked.clear();
         // The slots stay for the batch at hand, and would only take room after it.
         self.is_crowded = true;
     }
@@ -203,10 +218,33 @@ impl Dictionary {
         self.slot(number).filter(|slot| slot.is_used()).map(|_| number)
     }
 
+    /// Notices before a frame of `target` is taken that series have come or gone, or that its labels, which `check` stands for, are others.
+    pub fn follow(&mut self, generation: u32, target: TargetRef, check: u32) {
+        if self.generation != generation {
+            self.generation = generation;
+            self.checked.clear();
+            // Where start timestamps come from was looked up by text.
+            self.slots.iter_mut().for_each(|slot| slot.origin = Origin::default());
+        }
+        // Of a target beyond the limit nothing is remembered.
+        let known = self.target_checks.get_mut(usize::from(target.0));
+        if known.map(|known| core::mem::replace(known, check)) != Some(check) {
+            self.checked.clear();
+        }
+    }
+
+    /// The slot of `key`, if it needs no check.
+    pub fn find_checked(&self, key: usize) -> Option<u16> {
+        let &number = self.slot_of_key.get(key).filter(|_| self.checked.has(key))?;
+        self.slot(number).map(|_| number)
+    }
+
     /// The slot of `key`, if it was made from texts with this check value.
-    pub fn find(&self, key: usize, check: u32) -> Option<u16> {
+    pub fn find(&mut self, key: usize, check: u32) -> Option<u16> {
         let &number = self.slot_of_key.get(key)?;
-        self.slot(number).filter(|slot| slot.check == check).map(|_| number)
+        let found = self.slot(number).is_some_and(|slot| slot.check == check);
+        self.checked.put(key, found);
+        found.then_some(number)
     }
 
     /// The slot numbered `slot`.
@@ -226,11 +264,6 @@ impl Dictionary {
         if let Some(slot) = self.slots.get_mut(usize::from(slot)) {
             slot.holds = holds;
         }
-    }
-
-    /// Forgets where start timestamps come from: series have come or gone.
-    pub fn forget_origins(&mut self) {
-        self.slots.iter_mut().for_each(|slot| slot.origin = Origin::default());
     }
 
     /// Names and values of the labels of `slot`, in turn, as references of the request at hand.
@@ -417,6 +450,7 @@ impl Dictionary {
         self.slots.push(slot)?;
         if let Some(entry) = self.slot_of_key.get_mut(key) {
             *entry = number;
+            self.checked.put(key, true);
         }
         Ok(number)
     }
@@ -453,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_slot_outlives_the_batch_but_not_its_check() {
-        let mut dictionary = Dictionary::new(100, 10, 1);
+        let mut dictionary = Dictionary::new(100, 10, 1, 1);
         let set = labels(&[("a", "x"), ("b", "x")]);
         assert_eq!(dictionary.insert(7, 1, Some(&set)), Ok(0));
         assert_eq!(dictionary.find_used(7), None);
@@ -479,8 +513,32 @@ mod tests {
     }
 
     #[test]
+    fn a_key_needs_a_check_again_once_series_or_labels_have_changed() {
+        let mut dictionary = Dictionary::new(100, 10, 2, 1);
+        let (one, other) = (TargetRef(0), TargetRef(1));
+        let insert = |dictionary: &mut Dictionary| {
+            let made = dictionary.insert(7, 1, Some(&labels(&[("a", "x")]))).expect("fits");
+            assert_eq!(dictionary.find_checked(7), Some(made));
+        };
+        dictionary.follow(1, one, 10);
+        dictionary.follow(1, other, 20);
+        insert(&mut dictionary);
+        dictionary.follow(1, one, 10);
+        assert_eq!(dictionary.find_checked(7), Some(0));
+        for (generation, target, check) in [(2, one, 10), (2, other, 21), (2, TargetRef(2), 0)] {
+            dictionary.follow(generation, target, check);
+            assert_eq!(dictionary.find_checked(7), None);
+            assert_eq!((dictionary.find(7, 2), dictionary.find_checked(7)), (None, None));
+            assert_eq!((dictionary.find(7, 1), dictionary.find_checked(7)), (Some(0), Some(0)));
+        }
+        dictionary.forget_keys();
+        assert_eq!(dictionary.find_checked(7), None);
+        insert(&mut dictionary);
+    }
+
+    #[test]
     fn what_does_not_fit_empties_the_dictionary_before_the_next_batch() {
-        let mut dictionary = Dictionary::new(100, 2, 1);
+        let mut dictionary = Dictionary::new(100, 2, 1, 1);
         for key in 0..2 {
             assert!(dictionary.insert(key, 0, Some(&labels(&[("a", "x")]))).is_ok());
         }
@@ -492,7 +550,7 @@ mod tests {
 
     #[test]
     fn own_labels_override_shared_ones() {
-        let mut dictionary = Dictionary::new(100, 10, 1);
+        let mut dictionary = Dictionary::new(100, 10, 1, 1);
         let shared = labels(&[("Zone", "eu"), ("instance", "box"), ("job", "node")]);
         let shared = dictionary.insert(99, 0, Some(&shared)).expect("fits");
         let shared = *dictionary.slot(shared).expect("slot");
@@ -523,7 +581,7 @@ mod tests {
 
     #[test]
     fn any_legal_series_fits_an_empty_dictionary() {
-        let mut dictionary = Dictionary::new(2, 2, 1);
+        let mut dictionary = Dictionary::new(2, 2, 1, 1);
         for key in 0..2 {
             let mut many = Labels::new(MAX_SERIES_TEXT_BYTES);
             for i in 0..MAX_LABELS {

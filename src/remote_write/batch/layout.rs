@@ -227,6 +227,8 @@ pub(super) struct SliceSink<'a> {
 }
 
 impl Sink for SliceSink<'_> {
+    // In line, heads of a few bytes are a store each and not a call.
+    #[inline(always)]
     fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let limit = self.out.len();
         let end = self.len + bytes.len();

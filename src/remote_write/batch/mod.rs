@@ -445,8 +445,6 @@ pub struct Batch {
     late_strings: usize,
     late_bytes: usize,
     late: Late,
-    /// [`Names::generation`](crate::catalogue::Names::generation) that the origins in the dictionary are of.
-    generation: u32,
     start: Place,
     end: Place,
     /// Frames of which something was taken or skipped.
@@ -481,7 +479,7 @@ impl Batch {
         let mut batch = Self {
             limits,
             body: vec![0; limits.body_bytes].into(),
-            dictionary: Dictionary::new(limits.keys(), limits.slots(), seed),
+            dictionary: Dictionary::new(limits.keys(), limits.slots(), limits.max_targets, seed),
             entries: Bounded::with_capacity(limits.entries()),
             times: Bounded::with_capacity(limits.times()),
             starts: Bounded::with_capacity(limits.starts()),
@@ -490,7 +488,6 @@ impl Batch {
             late_strings: 0,
             late_bytes: 0,
             late: Late::new(limits.late_strings(), seed),
-            generation: 0,
             start: Place::default(),
             end: Place::default(),
             frames: 0,
@@ -519,7 +516,7 @@ impl Batch {
     pub const fn ram_bytes(limits: BatchLimits) -> usize {
         let limits = limits.clamped();
         limits.body_bytes
-            + Dictionary::ram_bytes(limits.keys(), limits.slots())
+            + Dictionary::ram_bytes(limits.keys(), limits.slots(), limits.max_targets)
             + limits.entries() * size_of::<Entry>()
             + Late::ram_bytes(limits.late_strings())
             + (limits.times() + limits.starts()) * size_of::<i64>()

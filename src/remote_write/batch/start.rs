@@ -44,14 +44,6 @@ enum Created {
 }
 
 impl Batch {
-    /// Notices that series have come or gone, before a frame is taken.
-    pub(super) fn follow(&mut self, names: &Names<'_>) {
-        if self.protocol == Protocol::V2 && self.generation != names.generation() {
-            self.generation = names.generation();
-            self.dictionary.forget_origins();
-        }
-    }
-
     /// The start timestamp of the sample at `position`, sent at `time` as one of `slot`; 0: none.
     pub(super) fn start_ms(
         &mut self,

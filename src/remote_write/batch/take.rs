@@ -82,7 +82,7 @@ impl Batch {
             self.end = after;
             return Ok(());
         };
-        self.follow(&names);
+        self.dictionary.follow(names.generation(), frame.target, target_check);
         let mut adding = Adding {
             frame,
             names: &mut names,
@@ -288,6 +288,13 @@ impl Batch {
     /// Makes a series part of the batch; `None`: the sample was counted instead.
     fn open_series(&mut self, adding: &mut Adding<'_, '_>, series: Series, key: usize) -> Result<Option<u16>, Full> {
         let target = adding.frame.target;
+        if let Some(number) = self.dictionary.find_checked(key) {
+            let kind = self
+                .dictionary
+                .slot(number)
+                .map_or(MetricType::Unknown, |slot| slot.kind);
+            return self.use_slot(number, (target, kind)).map(Some);
+        }
         let definition = match series {
             Series::Synthetic(_, index) => adding.names.target_body(target).map(|target_body| Definition {
                 text: SeriesText {
@@ -318,8 +325,12 @@ impl Batch {
                 }
             },
         };
+        self.use_slot(number, (target, kind)).map(Some)
+    }
+
+    fn use_slot(&mut self, number: u16, of: (TargetRef, MetricType)) -> Result<u16, Full> {
         let mark = self.dictionary.mark();
-        self.dictionary.use_slot(number, (target, kind), self.protocol);
+        self.dictionary.use_slot(number, of, self.protocol);
         if let Some(slot) = self.dictionary.slot(number).filter(|slot| slot.is_sent()) {
             let bytes = layout::series_bytes(&self.dictionary, slot, self.protocol, self.body.len());
             if let Err(full) = self.fits(self.grouped_bytes + bytes) {
@@ -328,7 +339,7 @@ impl Batch {
             }
             self.grouped_bytes += bytes;
         }
-        Ok(Some(number))
+        Ok(number)
     }
 
     /// Makes a slot for texts seen for the first time; `None`: no request can hold the labels. `shared`: the target and the check
