@@ -54,10 +54,13 @@ pub enum TimeoutError {
 }
 
 /// What a task wants to do with a descriptor, and what it may now do.
+///
+/// From 1, which leaves 0 for a free place: the empty table is zeros, and those take no room in the program's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Interest {
     /// Read without blocking.
-    Read,
+    Read = 1,
     /// Write without blocking.
     Write,
     /// Either; the answer names one or both.
