@@ -16,6 +16,9 @@ const HEADINGS: [&str; 6] = [
     "## Known problems",
 ];
 
+/// What a board may have beside: the features it is built with.
+const FEATURES: &str = "build.features";
+
 /// Each `board.toml` has these and no others.
 const KEYS: [&str; 12] = [
     "budget.file_bytes",
@@ -119,7 +122,8 @@ fn every_folder_is_whole_and_listed() {
     let cross = std::fs::read_to_string(root().join("cross/README.md")).expect("there");
     let containers = std::fs::read_to_string(root().join("cross/Cross.toml")).expect("there");
     for board in boards() {
-        let keys: Vec<&str> = board.manifest.keys().map(String::as_str).collect();
+        let keys = board.manifest.keys().map(String::as_str);
+        let keys: Vec<&str> = keys.filter(|key| *key != FEATURES).collect();
         assert_eq!(keys, KEYS, "boards/{}/board.toml", board.name);
         let readme = board.file("README.md");
         let headings: Vec<&str> = readme.lines().filter(|line| line.starts_with("## ")).collect();
@@ -139,6 +143,47 @@ fn every_folder_is_whole_and_listed() {
         let table = format!("[target.{}]\n", board.text("build.target"));
         assert!(containers.contains(&table), "cross/Cross.toml has no {table}");
     }
+}
+
+/// The words of a list in one line: `["a", "b"]`.
+fn words(list: &str) -> Vec<&str> {
+    let inner = list.trim().trim_start_matches('[').trim_end_matches(']');
+    let words = inner.split(',').map(|word| word.trim().trim_matches('"'));
+    words.filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn a_board_that_leaves_features_out_names_those_it_has() {
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("there");
+    let default = manifest.lines().find_map(|line| line.strip_prefix("default = "));
+    let default = words(default.expect("a list of default features"));
+    let mut leaner = 0;
+    for board in boards() {
+        let Some(features) = board.manifest.get(FEATURES) else {
+            continue;
+        };
+        let features = words(features);
+        for feature in &features {
+            assert!(
+                default.contains(feature) && *feature != "host",
+                "boards/{}/board.toml: {feature:?} is no feature to choose, expected some of {default:?}",
+                board.name
+            );
+        }
+        let left_out = default
+            .iter()
+            .filter(|name| **name != "host" && !features.contains(name));
+        let readme = board.file("README.md");
+        for feature in left_out {
+            assert!(
+                readme.contains(&format!("`{feature}`")),
+                "boards/{}/README.md does not say that it leaves out {feature}",
+                board.name
+            );
+            leaner += 1;
+        }
+    }
+    assert!(leaner > 0, "no board leaves anything out");
 }
 
 #[test]
@@ -225,7 +270,8 @@ fn binaries_that_are_built_are_for_their_board() {
 
 /// Every `name = "..."` of the command line and every field of its structures, as it is typed.
 fn words_of_the_command_line() -> Vec<String> {
-    let source = std::fs::read_to_string(root().join("src/host/cli/args.rs")).expect("there");
+    let read = |file: &str| std::fs::read_to_string(root().join("src/host/cli").join(file)).expect("there");
+    let source = [read("args/tools.rs"), read("args.rs")].concat();
     let source = source.split("#[cfg(test)]").next().expect("the first part");
     let mut words = Vec::new();
     for line in source.lines().map(str::trim) {

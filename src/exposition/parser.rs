@@ -9,6 +9,9 @@ use alloc::boxed::Box;
 use alloc::vec;
 use core::ops::Range;
 
+/// Without it every protobuf body fails, and the code that reads them is not in the program.
+const READS_PROTOBUF: bool = cfg!(feature = "protobuf");
+
 /// A parser that is fed the body of a scrape in chunks and asked for events in between.
 ///
 /// Memory: the one line buffer of the size given to [`Parser::new`].
@@ -90,7 +93,7 @@ impl Parser {
             tail: 0,
             tried: 0,
             format: Format::Text,
-            protobuf: (label_bytes > 0).then(|| Protobuf::new(label_bytes)),
+            protobuf: (READS_PROTOBUF && label_bytes > 0).then(|| Protobuf::new(label_bytes)),
             state: State::Lines,
             finished: false,
             next_line: 1,
@@ -108,7 +111,7 @@ impl Parser {
 
     /// As [`Parser::start`], with native histograms if wanted.
     pub fn start_with(&mut self, format: Format, histograms: Histograms) {
-        if let Some(protobuf) = &mut self.protobuf {
+        if let Some(protobuf) = self.protobuf.as_mut().filter(|_| READS_PROTOBUF) {
             protobuf.start(histograms);
         }
         (self.head, self.tail, self.tried) = (0, 0, 0);
@@ -253,7 +256,7 @@ impl Parser {
     fn next_of_protobuf(&mut self) -> Result<Option<Event<'_>>, ParseError> {
         let limit = self.limit();
         let unread = self.buffer.get(self.head..self.tail).unwrap_or_default();
-        let Some(protobuf) = &mut self.protobuf else {
+        let Some(protobuf) = self.protobuf.as_mut().filter(|_| READS_PROTOBUF) else {
             return Err(ParseError::in_family(Problem::Wire, 0, ("", 0)));
         };
         let mut taken = 0;

@@ -7,6 +7,7 @@ pub mod app;
 pub mod civil;
 pub mod cli;
 pub mod config;
+#[cfg(feature = "tools")]
 pub mod demo;
 pub mod dns;
 pub mod event;

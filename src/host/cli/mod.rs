@@ -10,6 +10,7 @@
 pub mod args;
 mod check;
 mod ring;
+#[cfg(feature = "tools")]
 mod status;
 
 use crate::host::app::{self, RunError};
@@ -33,6 +34,10 @@ pub fn main() -> ExitCode {
     let program = words.next().unwrap_or_else(|| String::from("tidegate"));
     let words: Vec<String> = args::normalise(words);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if let Some(command) = left_out(&words) {
+        std::eprintln!("tidegate: this build leaves out '{command}': it was made without the feature tools");
+        return ExitCode::from(EXIT_CONFIGURATION);
+    }
     let args = match Args::from_args(&[program.as_str()], &words) {
         Ok(args) => args,
         Err(exit) if exit.status.is_ok() => {
@@ -48,24 +53,52 @@ pub fn main() -> ExitCode {
         std::println!("tidegate {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;
     }
-    if let Some(Command::Check(_) | Command::Status(_) | Command::Ring(_)) = args.command {
-        end_with_the_reader();
-    }
     match args.command {
         None => {
-            std::eprintln!("tidegate: which command? One of run, check, status, ring, demo; see '{program} --help'.");
+            let commands = if cfg!(feature = "tools") {
+                "run, check, status, ring, demo"
+            } else {
+                "run, check, ring"
+            };
+            std::eprintln!("tidegate: which command? One of {commands}; see '{program} --help'.");
             ExitCode::from(EXIT_CONFIGURATION)
         }
         Some(Command::Run(run)) => run_agent(run),
-        Some(Command::Check(check)) => check::run(&check.config),
-        Some(Command::Status(status)) => status::run(&status.address),
-        Some(Command::Ring(ring)) => match ring.command {
-            RingCommand::Info(info) => ring::info(&info.path),
-            RingCommand::Verify(verify) => ring::verify(&verify.path),
-            RingCommand::Export(export) => ring::export::run(&export),
-            RingCommand::Format(format) => ring::format::run(&format),
-        },
+        Some(Command::Check(check)) => {
+            end_with_the_reader();
+            check::run(&check.config)
+        }
+        Some(Command::Ring(ring)) => {
+            end_with_the_reader();
+            match ring.command {
+                #[cfg(feature = "tools")]
+                RingCommand::Info(info) => ring::inspect::info(&info.path),
+                #[cfg(feature = "tools")]
+                RingCommand::Verify(verify) => ring::inspect::verify(&verify.path),
+                #[cfg(feature = "tools")]
+                RingCommand::Export(export) => ring::export::run(&export),
+                RingCommand::Format(format) => ring::format::run(&format),
+            }
+        }
+        #[cfg(feature = "tools")]
+        Some(Command::Status(status)) => {
+            end_with_the_reader();
+            status::run(&status.address)
+        }
+        #[cfg(feature = "tools")]
         Some(Command::Demo(demo)) => crate::host::demo::run(demo.ring.as_deref()),
+    }
+}
+
+/// The command that `words` ask for, where this build is without it.
+fn left_out(words: &[&str]) -> Option<String> {
+    if cfg!(feature = "tools") {
+        return None;
+    }
+    match *words {
+        [command @ ("status" | "demo"), ..] => Some(String::from(command)),
+        ["ring", command @ ("info" | "verify" | "export"), ..] => Some(alloc::format!("ring {command}")),
+        _ => None,
     }
 }
 

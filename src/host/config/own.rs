@@ -12,7 +12,7 @@ record! {
     /// The `tidegate` section.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Tidegate {
-        /// Status port, `host:port`; empty: none; port 0: any free one.
+        /// Status port, `host:port`; empty, as it is without the feature `status-port`: none; port 0: any free one.
         pub listen_address: String,
         /// Start times travel with their samples: those of protobuf, and `_created` lines of OpenMetrics, which are no series then.
         pub start_timestamps: bool,
@@ -30,7 +30,12 @@ record! {
 impl Default for Tidegate {
     fn default() -> Self {
         Self {
-            listen_address: "127.0.0.1:9099".into(),
+            listen_address: if cfg!(feature = "status-port") {
+                "127.0.0.1:9099"
+            } else {
+                ""
+            }
+            .into(),
             start_timestamps: false,
             ring: Ring::default(),
             memory: Memory::default(),

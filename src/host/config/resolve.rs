@@ -197,7 +197,11 @@ fn inherit(job: &mut ScrapeConfig, global: &Global) -> Result<(), Wrong> {
     job.convert_classic_histograms_to_nhcb
         .get_or_insert(global.convert_classic_histograms_to_nhcb);
     if job.scrape_protocols.is_empty() {
-        let protocols: &[ScrapeProtocol] = if native { &PROTOBUF_FIRST } else { &DEFAULT_PROTOCOLS };
+        let protocols: &[ScrapeProtocol] = if native && cfg!(feature = "protobuf") {
+            &PROTOBUF_FIRST
+        } else {
+            &DEFAULT_PROTOCOLS
+        };
         job.scrape_protocols = protocols.into();
     }
     or(&mut job.body_size_limit, global.body_size_limit);

@@ -327,6 +327,7 @@ fn versions(settings: &TlsSettings) -> Result<Vec<&'static SupportedProtocolVers
     let max = settings.max_version.unwrap_or(TlsVersion::Tls13);
     let all = [
         (TlsVersion::Tls13, &version::TLS13),
+        #[cfg(feature = "tls12")]
         (TlsVersion::Tls12, &version::TLS12),
     ];
     let chosen: Vec<_> = all

@@ -65,7 +65,7 @@ pub fn run(arguments: &RingExport) -> ExitCode {
             return ExitCode::from(EXIT_CONFIGURATION);
         }
     };
-    let mut reader = match super::open(&arguments.path) {
+    let mut reader = match super::inspect::open(&arguments.path) {
         Ok(inspector) => FrameReader::new(inspector),
         Err(error) => return super::failed(&error),
     };

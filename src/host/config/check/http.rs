@@ -210,6 +210,12 @@ fn tls(tls: &TlsConfig) -> Check {
             "found a version below TLS12, expected TLS12 or TLS13",
         );
     }
+    if cfg!(not(feature = "tls12")) && tls.max_version == Some(TlsVersion::Tls12) {
+        return wrong(
+            "tls_config.max_version",
+            "this build speaks TLS 1.3 only: it was made without the feature tls12",
+        );
+    }
     if tls.min_version == Some(TlsVersion::Tls13) && tls.max_version == Some(TlsVersion::Tls12) {
         return wrong(
             "tls_config.max_version",

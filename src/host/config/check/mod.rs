@@ -8,7 +8,7 @@ mod rules;
 
 use super::load::Fault;
 use super::resolve::job_fault;
-use super::scrape::{FileSdConfig, ValidationScheme};
+use super::scrape::{FileSdConfig, ScrapeProtocol, ValidationScheme};
 use super::url::{HostPort, Scheme};
 use super::{Config, Memory, ProtobufMessage, RemoteWrite, Ring, ScrapeConfig};
 use crate::limits::{MAX_LABELS, MAX_REMOTES, MAX_SERIES, MAX_TARGETS};
@@ -159,6 +159,7 @@ fn check_job(job: &ScrapeConfig, earlier: &[ScrapeConfig]) -> Check {
             ),
         );
     }
+    protobuf(job)?;
     let scheme = job.metric_name_validation_scheme.unwrap_or(ValidationScheme::Utf8);
     for (n, group) in job.static_configs.iter().enumerate() {
         labels(&format!("static_configs[{n}].labels"), &group.labels, scheme)?;
@@ -183,6 +184,24 @@ fn check_job(job: &ScrapeConfig, earlier: &[ScrapeConfig]) -> Check {
     {
         Some((name, _)) => wrong(format!("http_headers.{name}"), "this header is set by tidegate"),
         None => Ok(()),
+    }
+}
+
+/// What only protobuf brings, in a build that does not read it.
+fn protobuf(job: &ScrapeConfig) -> Check {
+    if cfg!(feature = "protobuf") {
+        return Ok(());
+    }
+    let message = "this build does not scrape protobuf: it was made without the feature protobuf";
+    if job.scrape_protocols.contains(&ScrapeProtocol::PrometheusProto) {
+        return wrong("scrape_protocols", message);
+    }
+    if job.scrape_native_histograms == Some(true) {
+        return wrong("scrape_native_histograms", message);
+    }
+    match job.fallback_scrape_protocol {
+        Some(ScrapeProtocol::PrometheusProto) => wrong("fallback_scrape_protocol", message),
+        _ => Ok(()),
     }
 }
 
@@ -272,6 +291,12 @@ fn own(config: &Config) -> Check {
 fn listen(address: &str) -> Check {
     if address.is_empty() {
         return Ok(());
+    }
+    if cfg!(not(feature = "status-port")) {
+        return wrong(
+            "listen_address",
+            "this build has no status port: it was made without the feature status-port",
+        );
     }
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     let host_is_address = host.is_empty()
