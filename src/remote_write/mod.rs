@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`proto`] | protobuf of both messages: writer, checked reader |
 //! | [`identity`] | labels on the wire: target, external, `write_relabel_configs` |
-//! | [`batch`] | gathers samples from frames, writes one request |
+//! | [`batch`] | gathers samples from frames, writes requests |
 //! | [`response`] | status and headers to verdict, a pure function |
 //! | [`http_date`] | `Date`, `Retry-After` |
 //! | [`sender`] | when to send what, what to make of the outcome |

@@ -71,6 +71,8 @@ pub struct Ledger {
     pub offsets: Vec<Vec<i64>>,
     /// Per boot: true wall time at which it began.
     pub begun: Vec<i64>,
+    /// A process may have ended between two slices of a batch: a frame that is lost then, or not yet on flash, has arrived in part.
+    pub in_parts: bool,
     /// Boots may learn the time late.
     pub late_clock: bool,
     /// Boots without a time get one before they know (`anchor`): earlier than the truth.
@@ -162,7 +164,7 @@ impl Ledger {
         if missing == 0 {
             return;
         }
-        if missing < arrived.len() as u64 {
+        if missing < arrived.len() as u64 && !self.in_parts {
             to.partial += missing;
             return;
         }

@@ -84,6 +84,7 @@ impl World {
     }
 
     pub(super) fn restart(&mut self, ram: Ram) {
+        self.ledger.in_parts = self.setup.slices;
         self.start(ram);
     }
 

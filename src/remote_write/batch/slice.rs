@@ -17,9 +17,12 @@
 //! - Samples that may be stored already ([`Batch::doubt`]) share no slice with others.
 //! - A slice that was refused goes in parts ([`Batch::split`]) before any later one.
 //! - Nothing is gathered again: smaller slices, another message, samples grown too old are all made of what is there.
+//!
+//! It takes no memory beside the batch's own: how many requests that may hold is up to [`BatchLimits::samples`](super::BatchLimits::samples). A loss of
+//! power between two slices leaves nothing behind: the frames were not acknowledged, and all of the batch is sent again.
 
 use super::carried::Content;
-use super::{Batch, Counts, Entry, Layout, Span};
+use super::{Batch, Counts, Entry, Layout};
 use crate::clock::UnixMillis;
 use crate::metadata::Metadata;
 use crate::remote_write::proto;
@@ -123,19 +126,9 @@ impl Batch {
         let Some(cut) = self.cut else {
             return self.time_range();
         };
-        let mut span = None;
-        for entry in self.entries.get(cut.from..cut.to)? {
-            let time = self.time_of(entry);
-            let Span { first_ms, last_ms } = span.unwrap_or(Span {
-                first_ms: time,
-                last_ms: time,
-            });
-            span = Some(Span {
-                first_ms: first_ms.min(time),
-                last_ms: last_ms.max(time),
-            });
-        }
-        span.map(|span| (UnixMillis(span.first_ms), UnixMillis(span.last_ms)))
+        let entries = self.entries.get(cut.from..cut.to)?.iter();
+        let times = entries.map(|entry| self.time_of(entry));
+        Some((UnixMillis(times.clone().min()?), UnixMillis(times.max()?)))
     }
 
     /// Writes the next slice of at most `samples` samples; `None`: none is left. `metadata` as for [`Batch::seal_with`].

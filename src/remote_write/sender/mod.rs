@@ -444,7 +444,7 @@ impl Sender {
             let at = if self.ahead.is_open() {
                 Instant(0)
             } else {
-                self.pace.pause()
+                self.pace.next_part()
             };
             self.state = State::Ready(self.not_before.max(at));
         }

@@ -104,6 +104,8 @@ pub(super) struct Pace {
     forgot: Instant,
     /// Not before this instant goes the batch in hand.
     next: Instant,
+    /// When its speed lets it go.
+    by_speed: Instant,
     /// Newest time that is settled.
     settled: Option<UnixMillis>,
     /// Samples per 1,024 s of scraped time, as of the last batch; 0: not known.
@@ -134,6 +136,7 @@ impl Pace {
             answered: Instant(0),
             forgot: Instant(0),
             next: Instant(0),
+            by_speed: Instant(0),
             settled: None,
             density: 0,
             fresh_ahead: false,
@@ -219,16 +222,16 @@ impl Pace {
         if let Some(density) = (samples as u64).saturating_mul(1024 * 1000).checked_div(span) {
             self.density = density;
         }
-        self.next = match self.sent {
+        self.by_speed = match self.sent {
             Some(sent) => {
                 let wait = (span.saturating_mul(REAL_TIME) / self.of_backlog()).min(LONGEST_WAIT_MS);
-                let at = sent + (wait / 2 + self.random_to(wait));
-                match self.pause_ms {
-                    NO_RUN => at,
-                    pause => at.min(self.answered + (pause / 4 + self.random_to(pause / 2 * 3))),
-                }
+                sent + (wait / 2 + self.random_to(wait))
             }
             None => now + self.random_to(FIRST_WAIT_MS),
+        };
+        self.next = match self.sent {
+            Some(_) => self.next_part(),
+            None => self.by_speed,
         };
         begins
     }
@@ -239,11 +242,15 @@ impl Pace {
         self.next = Instant(0);
     }
 
-    /// When a further part of the batch in hand may go: a run that makes pauses makes one before each request.
-    pub fn pause(&mut self) -> Instant {
+    /// When the batch in hand, or a further part of it, may go: a run that makes pauses makes one before each request.
+    pub fn next_part(&mut self) -> Instant {
         match self.pause_ms {
-            pause if self.active && pause != NO_RUN => self.answered + (pause / 4 + self.random_to(pause / 2 * 3)),
-            _ => Instant(0),
+            _ if !self.active => Instant(0),
+            NO_RUN => self.by_speed,
+            pause => {
+                let after = self.answered + (pause / 4 + self.random_to(pause / 2 * 3));
+                after.min(self.by_speed)
+            }
         }
     }
 

@@ -637,3 +637,36 @@ fn a_restart_between_slices_sends_the_batch_again_and_loses_nothing() {
         (200, 200, 0)
     );
 }
+
+#[test]
+fn help_goes_with_each_slice_of_a_live_scrape() {
+    let mut config = SenderConfig {
+        max_samples_per_send: 4,
+        backlog_samples_per_send: 4,
+        metadata: MetadataConfig {
+            send: true,
+            ..MetadataConfig::OFF
+        },
+        ..SLICED
+    };
+    config.limits.samples = 16;
+    config.limits.families = 10;
+    let mut bench = Bench::new(config);
+    bench.metadata = Metadata::new(1_000, 10);
+    for (family, help) in [("metric_1", "of a series"), ("up", "of the target")] {
+        bench.metadata.note_help(crate::sample::TargetRef(0), family, help);
+    }
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        bench.scrape(1, 3);
+        for _ in 0..2 {
+            assert_eq!(bench.send(), 4);
+            let body = String::from_utf8_lossy(bench.sender.request().body).into_owned();
+            told.push(["of a series", "of the target"].map(|help| body.contains(help)));
+            bench.accept();
+        }
+    }
+    // The five series of the target stand first: they have fewer labels.
+    assert_eq!(told, [[false, true], [true, false], [false, false], [false, false]]);
+    assert_eq!(bench.acknowledged(), 2);
+}
