@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::labels::Labels;
-use crate::relabel::{Action, Scratch, Verdict};
+use crate::relabel::{Action, Groups, Scratch, Verdict};
 use alloc::string::{String, ToString};
 use alloc::vec;
+use regex_lite::RegexBuilder;
 
 fn matches(pattern: &str, text: &str) -> bool {
     let compiled = compile(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
