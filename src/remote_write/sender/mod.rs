@@ -573,8 +573,10 @@ impl Sender {
         let unpaced = self.caught_up || self.flush.is_some() || self.split.is_some();
         let samples = self.batch.samples();
         self.pace.frame(self.batch.largest_frame());
-        if self.pace.speed().is_some() && self.batch.end().part > 0 && samples < self.live_limit() {
-            // The pace shall not cut a frame in two: a loss of power between the halves would cost one.
+        let by_pace = samples < self.live_limit() && samples >= self.pace.limit(self.live_limit());
+        if self.pace.speed().is_some() && self.batch.end().part > 0 && by_pace {
+            // The pace shall not cut a frame in two: a loss of power between the halves would cost one. (The half of a refused
+            // frame, or what is in doubt of one, may end there.)
             self.pace.frame((2 * samples).min(self.live_limit()));
             self.rebuild();
             return true;

@@ -171,3 +171,25 @@ fn what_was_written_is_counted_by_kind() {
     assert_eq!((counters.samples_accepted, counters.samples_in_doubt), (6, 2));
     assert_eq!(counters.samples_lost(), 0);
 }
+
+#[test]
+fn a_refused_scrape_of_a_paced_backlog_goes_in_halves() {
+    let mut bench = Bench::new(SenderConfig {
+        message: V1,
+        ..config()
+    });
+    bench.scrape(10, 95);
+    bench.now = Instant(1_000_000);
+    assert_eq!(bench.send(), 100);
+    assert!(bench.sender.speed().is_some());
+    bench.answer(400);
+    // The second of a run is split.
+    assert_eq!(bench.send(), 100);
+    assert_eq!(bench.answer(400), Verdict::Bisect);
+    for (status, acknowledged) in [(400, 1), (204, 2)] {
+        assert_eq!(bench.send(), 50);
+        bench.answer(status);
+        assert_eq!(bench.acknowledged(), acknowledged);
+    }
+    assert_eq!(bench.send(), 100);
+}
