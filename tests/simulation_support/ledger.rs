@@ -212,10 +212,21 @@ impl Ledger {
                 return Some((frame, place));
             }
         }
-        let &frame = times.get(&(instance(&sent.series), sent.unix_ms))?;
-        let mut items = self.frames[frame].items.iter();
-        let place = items.position(|item| item.series == *sent.series && item.bits == sent.bits)?;
-        Some((frame, place))
+        let place = |frame: usize| {
+            let mut items = self.frames[frame].items.iter();
+            let place = items.position(|item| item.series == *sent.series && item.bits == sent.bits)?;
+            Some((frame, place))
+        };
+        if let Some(&frame) = times.get(&(instance(&sent.series), sent.unix_ms)) {
+            return place(frame);
+        }
+        // Its scrape's duration was in a slice that never went: only the clock says which scrape it was.
+        let is_of = |told: &Told| {
+            let mut offsets = self.offsets[told.boot].iter();
+            offsets.any(|offset| told.time_ms as i64 + offset == sent.unix_ms)
+        };
+        let mut frames = (0..self.frames.len()).filter(|&frame| self.in_parts && is_of(&self.frames[frame]));
+        frames.find_map(place)
     }
 
     fn check_time(&self, frame: usize, sent: &Sent, may_regress: bool) {
