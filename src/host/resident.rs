@@ -18,7 +18,7 @@ const STACK_MARGIN_BYTES: usize = 16 * 1024;
 /// be there.
 const STACK_DEPTH_BYTES: usize = 1024 * 1024;
 
-/// Gives back what is not in use. Call it when the start is over.
+/// Gives back what is not in use. To be called when something is over that only a start needs.
 pub fn trim() {
     // SAFETY: the callback has the signature asked for, and returns 1, so it is called once: for the program itself.
     unsafe { libc::dl_iterate_phdr(Some(release_file), core::ptr::null_mut()) };

@@ -10,7 +10,7 @@ use super::drainer::Drain;
 use super::file_sd::FileSdStats;
 use super::pools::Pools;
 use super::scraper::Worker;
-use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared};
+use super::shared::{CommitStats, Live, RemoteClient, ScrapeClient, Shared, SharedRef};
 use crate::agent::{Agent, Parts};
 use crate::catalogue::Catalogue;
 use crate::clock::UnixMillis;
@@ -195,7 +195,7 @@ type Access = (Rc<TlsClient>, Option<Rc<TokenSource>>);
 /// What a started agent consists of.
 pub struct Running {
     /// What the tasks share.
-    pub shared: Shared,
+    pub shared: SharedRef,
     /// One for each scrape worker.
     pub workers: Vec<Worker>,
     /// One for each remote.
@@ -386,6 +386,8 @@ impl Plan {
     ///
     /// # Errors
     /// The ring cannot be used. Nothing was changed then, unless the file was missing.
+    // In a frame of its own: the parts are moved about in it, and the loop's frame would have to have room for them at every turn.
+    #[inline(never)]
     pub fn start(
         self,
         clock: Option<(UnixMillis, wal::ClockSource, u32)>,
@@ -454,7 +456,7 @@ impl Plan {
             ring,
             senders,
         };
-        let shared = Shared {
+        let shared = Rc::new(Shared {
             agent: RefCell::new(Agent::new(parts, now())),
             live: RefCell::new(Rc::new(Live {
                 config: self.config,
@@ -475,7 +477,7 @@ impl Plan {
             stuck: Cell::new(0),
             stuck_limit: Cell::new(stuck_limit(sizes.concurrent_scrapes)),
             stopping: Cell::new(false),
-        };
+        });
         Ok(Running {
             shared,
             workers,

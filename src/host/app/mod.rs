@@ -30,6 +30,7 @@ use crate::host::dns::{Resolver, ResolverOptions};
 use crate::host::event::Event;
 use crate::host::heap::{self, Operation};
 use crate::host::net::Listener;
+use crate::host::resident;
 use crate::host::runtime::{self, Signal, Signals, TaskName, named, now, unix_now};
 use crate::host::status::{self, Lifecycle};
 use crate::host::systemd::Notify;
@@ -42,6 +43,7 @@ use alloc::vec::Vec;
 use build::{BuildError, Plan, Running};
 use clients::Factory;
 use core::cell::RefCell;
+use core::convert::Infallible;
 use core::fmt;
 use core::net::{Ipv4Addr, SocketAddr};
 use shared::{Shared, SharedRef};
@@ -108,6 +110,8 @@ enum End {
 ///
 /// # Errors
 /// It could not start. Once it has started, only a system without signals or memory ends it.
+// In a frame of its own: that of the command line, with the locals of all commands, would be touched whole and stay for as long as the agent runs.
+#[inline(never)]
 pub fn run(options: &Options) -> Result<(), RunError> {
     let mut signals = Signals::new().map_err(|error| RunError::System("take signals", error))?;
     let executor = LocalExecutor::new();
@@ -297,7 +301,7 @@ impl Generation<'_> {
             *next.borrow_mut() = Some(End::Targets(plan));
             changed.notify();
         });
-        let watchdog = watchdog::run(shared, self.notify);
+        let watchdog = smol::future::or(watchdog::run(shared, self.notify), settle());
         let serve = named(
             TaskName::Status,
             status::serve(shared, self.listener, lifecycle, &reload),
@@ -375,11 +379,10 @@ impl Tasks {
     #[must_use]
     pub fn spawn(
         executor: &LocalExecutor<'_>,
-        shared: Shared,
+        shared: SharedRef,
         workers: Vec<scraper::Worker>,
         drains: Vec<drainer::Drain>,
     ) -> Self {
-        let shared = Rc::new(shared);
         let drain = |drain| executor.spawn(named(TaskName::Send, drainer::run(shared.clone(), drain)));
         Self {
             scrapes: scrape(executor, &shared, workers),
@@ -496,6 +499,20 @@ pub async fn sleep(at: Instant) {
     if runtime::sleep_until(at).await.is_err() {
         runtime::yield_turn().await;
     }
+}
+
+/// When something is over that only a start or a reload needs, milliseconds after it: loading the configuration and mounting the ring; then the
+/// first scrapes, handshakes and requests, where intervals are the usual ones.
+const SETTLED_MS: [u64; 2] = [5_000, 60_000];
+
+/// Gives back the memory that they took.
+async fn settle() -> Infallible {
+    let start = now();
+    for ms in SETTLED_MS {
+        sleep(start + ms).await;
+        resident::trim();
+    }
+    core::future::pending().await
 }
 
 /// Sources of wall time, weakest first, in words.

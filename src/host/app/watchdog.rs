@@ -6,7 +6,6 @@
 
 use super::shared::SharedRef;
 use super::sleep;
-use crate::host::resident;
 use crate::host::runtime::now;
 use crate::host::systemd::Notify;
 use core::convert::Infallible;
@@ -22,13 +21,8 @@ const STATUS_MS: u64 = 30_000;
 pub async fn run(shared: &SharedRef, notify: &Notify) -> Infallible {
     let interval = notify.watchdog_interval_ms().unwrap_or(STATUS_MS);
     let mut progress = (shared.stored.count(), now());
-    // The start, or a reload, is over by the first turn.
-    let mut settled = false;
     loop {
         sleep(now() + interval).await;
-        if !core::mem::replace(&mut settled, true) {
-            resident::trim();
-        }
         if shared.stored.count() != progress.0 {
             progress = (shared.stored.count(), now());
         }
