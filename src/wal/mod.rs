@@ -247,6 +247,8 @@ pub struct Ring<S: Storage> {
     needed: Bits,
     /// Bytes their definitions may take.
     needed_bytes: usize,
+    /// Bytes of the definitions that the frame being appended needs beside those.
+    frame_needs: usize,
     /// Boot time of the mount.
     mounted: Instant,
     /// Latest boot time heard of.

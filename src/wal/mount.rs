@@ -208,6 +208,7 @@ impl<S: Storage> Ring<S> {
             held: heapless::Vec::new(),
             needed: Bits::new(config.max_series),
             needed_bytes: 0,
+            frame_needs: 0,
             mounted: boot.now,
             now: boot.now,
             degraded_since: None,

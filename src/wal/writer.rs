@@ -54,7 +54,7 @@ impl<S: Storage> Ring<S> {
             return Err(AppendError::UnknownSeries);
         }
         self.reclaim(catalogue);
-        self.need(frame, catalogue);
+        self.frame_needs = self.undefined_bytes(frame, catalogue);
         let samples = if frame.up { frame.samples.len() as u32 } else { 0 };
         let placed = loop {
             match self.place(frame, samples, catalogue) {
@@ -62,8 +62,12 @@ impl<S: Storage> Ring<S> {
                 other => break other,
             }
         };
+        let needs = core::mem::take(&mut self.frame_needs) > 0;
         match placed {
             Ok(number) => {
+                if needs {
+                    self.need(frame, catalogue);
+                }
                 self.counters.frames_appended += 1;
                 self.counters.samples_appended += u64::from(samples);
                 return Ok(number);
@@ -204,10 +208,16 @@ impl<S: Storage> Ring<S> {
         true
     }
 
-    /// Notes the series whose definitions the open segment will need.
+    /// Bytes of the definitions that `frame` needs beside those that are noted; no less than one for each.
+    fn undefined_bytes(&self, frame: &Frame, catalogue: &Catalogue) -> usize {
+        let series = series_of(frame).filter(|&s| catalogue.is_dirty(s) && !self.needed.has(usize::from(s.0)));
+        series.map(|series| entry_bytes(series, catalogue).max(1)).sum()
+    }
+
+    /// Notes the series whose definitions the staged frames need. Not those of a frame that is refused: what its definitions took would be
+    /// missing for frames that were promised room.
     fn need(&mut self, frame: &Frame, catalogue: &Catalogue) {
-        let series = frame.samples.iter().map(|sample| sample.series);
-        for series in series.chain(frame.stale.iter().copied()) {
+        for series in series_of(frame) {
             let index = usize::from(series.0);
             if catalogue.is_dirty(series) && !self.needed.has(index) {
                 self.needed.put(index, true);
@@ -386,7 +396,7 @@ impl<S: Storage> Ring<S> {
         let definitions = if whole {
             Self::whole_dictionary_bytes(catalogue)
         } else {
-            self.needed_bytes + self.target_bytes(catalogue)
+            self.needed_bytes + self.frame_needs + self.target_bytes(catalogue)
         };
         let payload = self.flash.geometry.payload_bytes();
         // Headers and control records, and one block because the last control block is padded.
@@ -413,6 +423,12 @@ impl<S: Storage> Ring<S> {
         // A sixteenth for growth, and heads of records.
         bytes + bytes / 16 + crate::limits::MAX_TARGETS * ENTRY_OVERHEAD
     }
+}
+
+/// The series that `frame` has samples or markers of.
+fn series_of(frame: &Frame) -> impl Iterator<Item = SeriesRef> {
+    let series = frame.samples.iter().map(|sample| sample.series);
+    series.chain(frame.stale.iter().copied())
 }
 
 fn entry_bytes(series: SeriesRef, catalogue: &Catalogue) -> usize {
