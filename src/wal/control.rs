@@ -286,18 +286,25 @@ impl<S: Storage> Ring<S> {
         let _ = put(value, |bytes| control.put(kind, bytes, None, FrameNo(0), FrameNo(0)));
     }
 
-    /// The first series from `from` on whose definition this segment needs and has not; or a target.
+    /// The first series from `from` on whose definition this segment needs and has not; or, from 0 on, a target.
     fn undefined(&self, catalogue: &Catalogue, from: usize) -> Option<Undefined> {
-        if from == 0
-            && let Some(target) = catalogue.next_dirty_target(0)
-        {
-            return Some(Undefined::Target(target));
-        }
         let whole = self.head.is_some_and(|head| !head.dictionary_done);
+        let mut at = 0;
+        while from == 0
+            && let Some(target) = catalogue.next_dirty_target(at)
+        {
+            at = usize::from(target.0);
+            if whole || self.needed_targets.has(at) {
+                return Some(Undefined::Target(target));
+            }
+            at += 1;
+        }
         let mut at = from;
         while let Some(series) = catalogue.next_dirty(at) {
             if whole || self.needed.has(usize::from(series.0)) {
-                return Some(Undefined::Series(series));
+                // Its target's definition comes first.
+                let target = catalogue.target_of(series).filter(|&t| catalogue.is_target_dirty(t));
+                return Some(target.map_or(Undefined::Series(series), Undefined::Target));
             }
             at = usize::from(series.0) + 1;
         }
@@ -320,6 +327,7 @@ impl<S: Storage> Ring<S> {
                         false
                     } else {
                         catalogue.mark_target_clean(target);
+                        self.needed_targets.put(usize::from(index), false);
                         self.note_definition();
                         true
                     }
@@ -350,6 +358,7 @@ impl<S: Storage> Ring<S> {
         let Some(target) = catalogue.target_of(first) else {
             // No longer a series: nothing refers to it.
             catalogue.mark_clean(first);
+            self.unneed(first, catalogue);
             return true;
         };
         let space = self.control.space().saturating_sub(DICT_OVERHEAD);

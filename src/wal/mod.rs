@@ -243,8 +243,10 @@ pub struct Ring<S: Storage> {
     lap_after: Instant,
     written_off: WrittenOff,
     held: heapless::Vec<held::Held, { held::MAX_HELD }>,
-    /// Series used by staged frames whose definition is not in the open segment.
+    /// Series used by staged frames that go to the open segment, which does not define them yet.
     needed: Bits,
+    /// Such targets.
+    needed_targets: Bits,
     /// Bytes their definitions may take.
     needed_bytes: usize,
     /// Bytes of the definitions that the frame being appended needs beside those.
@@ -565,6 +567,7 @@ impl<S: Storage> Ring<S> {
         let scratch = mount::record_bytes(config, geometry) + 2 * mount::raw_bytes(config) + dictionary::MAX_TEXT;
         coder
             + Bits::ram_bytes(config.max_series)
+            + Bits::ram_bytes(crate::limits::MAX_TARGETS)
             + config.remotes.len() * reader
             + (config.staging_blocks + mount::control_blocks(config, geometry)) * (block + size_of::<staging::Staged>())
             + block

@@ -31,6 +31,7 @@ use crate::catalogue::Catalogue;
 use crate::catalogue::bits::Bits;
 use crate::clock::Instant;
 use crate::frame::FrameNo;
+use crate::limits::MAX_TARGETS;
 use crate::value::codec::CodecId;
 use crate::value::varint::Cursor;
 use alloc::vec;
@@ -207,6 +208,7 @@ impl<S: Storage> Ring<S> {
             written_off: WrittenOff::new(),
             held: heapless::Vec::new(),
             needed: Bits::new(config.max_series),
+            needed_targets: Bits::new(MAX_TARGETS),
             needed_bytes: 0,
             frame_needs: 0,
             mounted: boot.now,

@@ -12,7 +12,8 @@ use super::{DEGRADED_PAUSE_MS, Ring, SYNC_SPAN_BYTES};
 use crate::catalogue::Catalogue;
 use crate::clock::Instant;
 use crate::frame::{Frame, FrameNo};
-use crate::sample::SeriesRef;
+use crate::limits::MAX_TARGETS;
+use crate::sample::{SeriesRef, TargetRef};
 
 /// Bytes of an entry beyond its text, at most: type, prefix, suffix, length; and of a record around few entries.
 const ENTRY_OVERHEAD: usize = 16;
@@ -62,12 +63,10 @@ impl<S: Storage> Ring<S> {
                 other => break other,
             }
         };
-        let needs = core::mem::take(&mut self.frame_needs) > 0;
+        self.frame_needs = 0;
         match placed {
             Ok(number) => {
-                if needs {
-                    self.need(frame, catalogue);
-                }
+                self.need(frame, catalogue);
                 self.counters.frames_appended += 1;
                 self.counters.samples_appended += u64::from(samples);
                 return Ok(number);
@@ -148,9 +147,16 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// Forgets staged blocks; a chunk that is gone takes no more frames.
+    /// Forgets staged blocks, whole chunks; a chunk that is gone takes no more frames.
     pub(crate) fn drop_staged(&mut self, blocks: usize) {
+        let first = self.staging.first();
+        let begun =
+            (first..first + blocks as u64).any(|at| self.staging.get(at).is_some_and(|block| block.new_segment));
         self.staging.drop_front(blocks);
+        if let Some(front) = self.staging.get_mut(self.staging.first()).filter(|_| begun) {
+            // What these frames need was not noted: they counted on a segment that begins before them.
+            front.new_segment = true;
+        }
         if self.clock_staged.is_some_and(|at| at < self.staging.first()) {
             // It left with its block, unwritten.
             self.clock_staged = None;
@@ -161,6 +167,9 @@ impl<S: Storage> Ring<S> {
         }
         if self.staging.is_empty() {
             self.chunk.open = false;
+            self.needed.clear();
+            self.needed_targets.clear();
+            self.needed_bytes = 0;
         }
     }
 
@@ -208,15 +217,25 @@ impl<S: Storage> Ring<S> {
         true
     }
 
-    /// Bytes of the definitions that `frame` needs beside those that are noted; no less than one for each.
+    /// Bytes of the definitions that `frame` needs beside those that are noted.
     fn undefined_bytes(&self, frame: &Frame, catalogue: &Catalogue) -> usize {
         let series = series_of(frame).filter(|&s| catalogue.is_dirty(s) && !self.needed.has(usize::from(s.0)));
-        series.map(|series| entry_bytes(series, catalogue).max(1)).sum()
+        let target =
+            Some(frame.target).filter(|&t| catalogue.is_target_dirty(t) && !self.needed_targets.has(usize::from(t.0)));
+        let bytes: usize = series.map(|series| entry_bytes(series, catalogue)).sum();
+        bytes + target.map_or(0, |target| target_bytes(target, catalogue))
     }
 
-    /// Notes the series whose definitions the staged frames need. Not those of a frame that is refused: what its definitions took would be
-    /// missing for frames that were promised room.
+    /// Notes what `frame`, which was staged, needs defined in the open segment. What is noted is written in front of that segment's frames,
+    /// so it is only what these need: not what a frame that was refused does, nor one that goes to the next segment, which begins with all
+    /// definitions. Their room was promised to nobody.
     fn need(&mut self, frame: &Frame, catalogue: &Catalogue) {
+        if self.boundary().is_some_and(|at| at > self.staging.first()) {
+            return;
+        }
+        if catalogue.is_target_dirty(frame.target) {
+            self.needed_targets.put(usize::from(frame.target.0), true);
+        }
         for series in series_of(frame) {
             let index = usize::from(series.0);
             if catalogue.is_dirty(series) && !self.needed.has(index) {
@@ -372,11 +391,16 @@ impl<S: Storage> Ring<S> {
         }
     }
 
+    /// The staged block that begins the segment which the next frame goes to, if that is not the open one.
+    fn boundary(&self) -> Option<u64> {
+        (self.staging.first()..self.staging.end())
+            .rev()
+            .find(|&serial| self.staging.get(serial).is_some_and(|block| block.new_segment))
+    }
+
     /// Whether the segment that the staged blocks go to surely takes `growth` more, with every definition needed.
     pub(crate) fn segment_takes(&mut self, growth: usize, catalogue: &Catalogue) -> bool {
-        let boundary = (self.staging.first()..self.staging.end())
-            .rev()
-            .find(|&serial| self.staging.get(serial).is_some_and(|block| block.new_segment));
+        let boundary = self.boundary();
         let slot = self.flash.geometry.blocks_per_slot;
         let (staged, left, whole) = match (boundary, &self.head) {
             (None, Some(head)) => {
@@ -396,7 +420,7 @@ impl<S: Storage> Ring<S> {
         let definitions = if whole {
             Self::whole_dictionary_bytes(catalogue)
         } else {
-            self.needed_bytes + self.frame_needs + self.target_bytes(catalogue)
+            self.needed_bytes + self.frame_needs + self.needed_target_bytes(catalogue)
         };
         let payload = self.flash.geometry.payload_bytes();
         // Headers and control records, and one block because the last control block is padded.
@@ -405,12 +429,13 @@ impl<S: Storage> Ring<S> {
         blocks <= left as usize
     }
 
-    fn target_bytes(&self, catalogue: &Catalogue) -> usize {
+    fn needed_target_bytes(&self, catalogue: &Catalogue) -> usize {
         let mut bytes = 0;
         let mut from = 0;
-        while let Some(target) = catalogue.next_dirty_target(from) {
-            bytes += catalogue.target_body(target).len() + ENTRY_OVERHEAD;
-            from = usize::from(target.0) + 1;
+        while let Some(index) = self.needed_targets.next_set(from) {
+            // Targets are at most `MAX_TARGETS`, which fits a byte.
+            bytes += target_bytes(TargetRef(index as u8), catalogue);
+            from = index + 1;
         }
         bytes
     }
@@ -421,7 +446,7 @@ impl<S: Storage> Ring<S> {
         // The catalogue keeps texts as the dictionary writes them, but for the type and for what a group's first one shares.
         let bytes = catalogue.text_bytes_used() + series;
         // A sixteenth for growth, and heads of records.
-        bytes + bytes / 16 + crate::limits::MAX_TARGETS * ENTRY_OVERHEAD
+        bytes + bytes / 16 + MAX_TARGETS * ENTRY_OVERHEAD
     }
 }
 
@@ -429,6 +454,10 @@ impl<S: Storage> Ring<S> {
 fn series_of(frame: &Frame) -> impl Iterator<Item = SeriesRef> {
     let series = frame.samples.iter().map(|sample| sample.series);
     series.chain(frame.stale.iter().copied())
+}
+
+fn target_bytes(target: TargetRef, catalogue: &Catalogue) -> usize {
+    catalogue.target_body(target).len() + ENTRY_OVERHEAD
 }
 
 fn entry_bytes(series: SeriesRef, catalogue: &Catalogue) -> usize {
