@@ -1,5 +1,7 @@
 //! The chunk-fed parser: line buffer, dispatch, end of input.
 
+mod known;
+
 use super::error::{Fault, ParseError, Problem, Stop};
 use super::meta::{self, MetaLine, unescape_in_place};
 use super::protobuf::{Histograms, Protobuf};
@@ -8,6 +10,8 @@ use super::{Event, Exemplar, Format};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::ops::Range;
+
+pub use known::Known;
 
 /// Without it every protobuf body fails, and the code that reads them is not in the program.
 const READS_PROTOBUF: bool = cfg!(feature = "protobuf");

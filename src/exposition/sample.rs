@@ -230,6 +230,15 @@ impl<'a> Line<'a> {
     }
 }
 
+/// A timestamp, alone. `None`: it is none.
+pub(super) fn timestamp(format: Format, token: &[u8]) -> Option<i64> {
+    match format {
+        Format::Text if token.is_empty() => None,
+        Format::Text => whole_millis(token),
+        Format::OpenMetrics | Format::Protobuf => millis_of_seconds(token),
+    }
+}
+
 /// Digits only: no sign, no fraction, no exponent.
 fn whole_millis(token: &[u8]) -> Option<i64> {
     token.iter().try_fold(0_i64, |sum, &byte| {

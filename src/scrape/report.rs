@@ -8,7 +8,7 @@
 
 use crate::catalogue::CatalogueFull;
 use crate::clock::Instant;
-use crate::exposition::{ContentTypeError, ParseError};
+use crate::exposition::{ContentTypeError, Format, ParseError};
 use crate::labels::{Excerpt, LabelsFull, LabelsInvalid};
 use crate::limits::MAX_TARGETS;
 use crate::sample::TargetRef;
@@ -253,6 +253,8 @@ pub struct Health {
     pub samples: u32,
     /// Bytes of its uncompressed body; -1 when the limit was reached, 0 when there was none.
     pub body_bytes: i64,
+    /// The parser has cut every known text of the target out of bodies in this format.
+    pub(super) cut: Option<Format>,
     /// Why it failed, cut to [`ERROR_BYTES`]; empty if it did not.
     error: heapless::String<ERROR_BYTES>,
 }

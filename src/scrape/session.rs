@@ -4,7 +4,8 @@
 //! begin -> content_type -> feed* -> finish -> (the ring appends the frame) -> settle -> begin ...
 //! ```
 //!
-//! The body is parsed as it arrives and never held. A series whose text the [`SeriesTable`] knows costs one hash; only a
+//! The body is parsed as it arrives and never held. A series whose text the [`SeriesTable`] knows costs one hash, and mostly its
+//! line is not even walked to find where the text ends ([`Parser::next_known`]); only a
 //! new text is parsed into labels, merged, relabelled and defined. What each event of the
 //! parser does to the frame is in `work`. A session does not fetch, inflate, or time anything.
 //!
@@ -118,6 +119,10 @@ pub struct Session {
     error: Option<ScrapeError>,
     body_bytes: u64,
     started: bool,
+    /// The format of the body, if all texts of this scrape are as the parser cuts them: the converter makes its own.
+    cuts: Option<Format>,
+    /// The known texts of the target were all cut so: [`Parser::next_known`] may be asked.
+    asks_known: bool,
 }
 
 impl Session {
@@ -140,6 +145,8 @@ impl Session {
             error: None,
             body_bytes: 0,
             started: false,
+            cuts: None,
+            asks_known: false,
         }
     }
 
@@ -176,6 +183,8 @@ impl Session {
         self.error = None;
         self.body_bytes = 0;
         self.started = false;
+        self.cuts = None;
+        self.asks_known = false;
         shared.table.begin(target.reference);
     }
 
@@ -248,6 +257,12 @@ impl Session {
             shared.table.note_pressure();
         }
         shared.table.settle(self.work.frame.target, last, shared.catalogue);
+        // The texts that are left were all in this body.
+        if self.is_body()
+            && let Some(health) = shared.reports.health_mut(self.work.frame.target)
+        {
+            health.cut = self.cuts;
+        }
     }
 
     /// The target being scraped, or scraped last.
@@ -273,6 +288,16 @@ impl Session {
             if target.convert_classic {
                 self.parser.tell_comments();
             }
+            let converts = self.converter.is_some() && target.convert_classic;
+            self.cuts = (!converts).then_some(self.work.format);
+            // Start times of OpenMetrics need the text of every line.
+            let is_plain = !(target.start_times && self.work.format == Format::OpenMetrics);
+            self.asks_known = is_plain
+                && self.cuts.is_some()
+                && shared
+                    .reports
+                    .health(target.reference)
+                    .is_some_and(|health| health.cut == self.cuts);
             self.started = true;
         }
         let mut rest = bytes;
@@ -305,7 +330,17 @@ impl Session {
     /// Takes the events there are.
     fn drain(&mut self, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
         let converter = &mut self.converter;
+        let t = target.reference;
         loop {
+            // A text is known by its hash alone, here as on the long way: 64 bits under a seed that no target knows. Bytes that are no
+            // series text pass for one no more often than one text passes for another.
+            while self.asks_known {
+                let table = &mut *shared.table;
+                let Some(known) = self.parser.next_known(|text| table.verdict(t, table.key(t, text))) else {
+                    break;
+                };
+                self.work.known(known, target, table)?;
+            }
             let event = match self.parser.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
@@ -318,6 +353,11 @@ impl Session {
             let taken = self.work.event(event, converter, target, shared);
             taken.map_err(|error| error.on_line(self.parser.line()))?;
         }
+    }
+
+    /// The scrape has succeeded with a body.
+    fn is_body(&self) -> bool {
+        self.started && self.work.frame.up
     }
 
     /// The row of the failure matrix (§1.9).
@@ -360,6 +400,10 @@ impl Session {
         let Some(health) = reports.health_mut(frame.target) else {
             return;
         };
+        if self.is_body() && health.cut != self.cuts {
+            // Until the texts of other bodies are let go of.
+            health.cut = None;
+        }
         health.state = if frame.up { HealthState::Up } else { HealthState::Down };
         health.last_scrape = Some(Instant(frame.time_ms));
         health.duration_100us = frame.duration_100us;

@@ -55,9 +55,9 @@ pub(super) fn take(
     if (explicit.is_none() || target.track_timestamps_staleness) && table.tracking(t) < frame.stale.capacity() {
         table.track(t, offer.series);
     }
-    let position = table.position(t, offer.series);
+    let before = table.position(t, offer.series);
     let refused = match explicit {
-        None if position.is_some() => Some(&mut tally.duplicate),
+        None if before.is_some() => Some(&mut tally.duplicate),
         None => {
             let ahead = |newest: Newest| {
                 newest.explicit
@@ -72,10 +72,10 @@ pub(super) fn take(
             Some(&mut tally.out_of_bounds)
         }
         Some(ms) => {
-            let before = table.newest(offer.series).map_or(i64::MIN, |newest| newest.unix_ms);
-            let here = position.map_or(i64::MIN, |position| time_at(frame, position).unwrap_or(i64::MAX));
+            let newest = table.newest(offer.series).map_or(i64::MIN, |newest| newest.unix_ms);
+            let here = before.map_or(i64::MIN, |position| time_at(frame, position).unwrap_or(i64::MAX));
             // In the scrape of a sample without a timestamp there is no other, however far back.
-            let refused = here == i64::MAX || is_refused(ms, before.max(here), target.out_of_order_ms);
+            let refused = here == i64::MAX || is_refused(ms, newest.max(here), target.out_of_order_ms);
             refused.then_some(&mut tally.out_of_order)
         }
     };
@@ -104,9 +104,7 @@ pub(super) fn take(
         frame.explicit.push(time).map_err(|_| FrameFull)?;
     }
     // Where the newest one is, is what the next is compared with.
-    let newest_here = table
-        .position(t, offer.series)
-        .and_then(|position| time_at(frame, position));
+    let newest_here = before.and_then(|position| time_at(frame, position));
     if newest_here.is_none_or(|newest| explicit.is_some_and(|ms| ms > newest)) {
         table.record(t, offer.series, position);
     }

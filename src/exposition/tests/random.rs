@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::value;
+use alloc::collections::BTreeSet;
 use fastrand::Rng;
 
 /// A label set and its text in a random spelling of the format.
@@ -181,4 +182,119 @@ fn arbitrary_bytes_never_panic_and_chunks_agree() {
             assert_eq!(error.map(place), error_cut.map(place), "{}", body.escape_ascii());
         }
     }
+}
+
+/// Lines of every event, the event, and the error. Texts go into `cut`; those in `known` are asked for first.
+fn read_known(
+    (format, body): (Format, &[u8]),
+    known: &BTreeSet<Vec<u8>>,
+    cut: &mut BTreeSet<Vec<u8>>,
+    rng: &mut Rng,
+) -> (Vec<(u32, String)>, Option<ParseError>, usize) {
+    let mut parser = Parser::new(64);
+    parser.start(format);
+    let (mut events, mut rest, mut quick) = (Vec::new(), body, 0);
+    loop {
+        if let Some(found) = parser.next_known(|text| known.get(text)) {
+            quick += 1;
+            let event = Event::Sample {
+                series: found.found,
+                value: found.value,
+                timestamp_ms: found.timestamp_ms,
+                exemplar: None,
+                start_ms: None,
+            };
+            events.push((parser.line(), format!("{event:?}")));
+            continue;
+        }
+        let finished = parser.finished();
+        match parser.next() {
+            Ok(Some(event)) => {
+                if let Event::Sample { series, .. } = event {
+                    cut.insert(series.to_vec());
+                }
+                let event = format!("{event:?}");
+                events.push((parser.line(), event));
+            }
+            Ok(None) if rest.is_empty() && finished => return (events, None, quick),
+            Ok(None) if rest.is_empty() => parser.finish(),
+            Ok(None) => {
+                let taken = parser.feed(&rest[..rng.usize(1..=rest.len())]);
+                rest = &rest[taken..];
+            }
+            Err(error) => return (events, Some(error), quick),
+        }
+    }
+}
+
+/// A line whose series is one of `texts`, mostly, and what stands between and behind, mostly right.
+fn random_line(rng: &mut Rng, texts: &[Vec<u8>]) -> Vec<u8> {
+    const GAPS: &[&str] = &[" ", "  ", "\t", "", " \t", "\n", "#", "{"];
+    const NUMBERS: &[&str] = &[
+        "1",
+        "1700000000000",
+        "-2.50",
+        "1e3",
+        "NaN",
+        "+Inf",
+        "1.5",
+        "",
+        "x",
+        "1x",
+        "{",
+        "\0",
+    ];
+    const ENDS: &[&str] = &["\n", "\r\n", " \n", " # {a=\"b c\"} 1 2\n", "", "\n\n", "\n \n\t"];
+    fn pick(rng: &mut Rng, list: &'static [&str]) -> &'static [u8] {
+        let odd = rng.u8(..15) == 0;
+        list[if odd { rng.usize(..list.len()) } else { 0 }].as_bytes()
+    }
+    let mut line = texts[rng.usize(..texts.len())].clone();
+    match rng.u8(..40) {
+        0 => line.truncate(rng.usize(..=line.len())),
+        1 => line.insert(rng.usize(..=line.len()), b" \n}\"{\\#\0"[rng.usize(..8)]),
+        2 => line = b"# HELP a b 1".to_vec(),
+        _ => {}
+    }
+    for _ in 0..rng.usize(1..3) {
+        line.extend(pick(rng, GAPS));
+        line.extend(pick(rng, NUMBERS));
+    }
+    line.extend(pick(rng, ENDS));
+    line
+}
+
+#[test]
+fn asking_for_known_texts_first_changes_nothing() {
+    let mut rng = Rng::with_seed(29);
+    let (mut quick, mut failed) = (0, 0);
+    for round in 0..1500 {
+        let format = if round % 2 == 0 {
+            Format::Text
+        } else {
+            Format::OpenMetrics
+        };
+        let texts: Vec<Vec<u8>> = (0..6)
+            .map(|_| random_series(&mut rng, format).1.into_bytes())
+            .chain([&b"a"[..], b"ab", b"a {b=\"c\"}", b"a{b=\" 1\"}", b"a{b=\"\n\"}"].map(<[u8]>::to_vec))
+            .collect();
+        let mut known = BTreeSet::new();
+        for _ in 0..12 {
+            let body: Vec<u8> = (0..rng.usize(1..6))
+                .flat_map(|_| random_line(&mut rng, &texts))
+                .collect();
+            let mut cut = BTreeSet::new();
+            let (events, error, none) = read_known((format, &body), &BTreeSet::new(), &mut cut, &mut rng);
+            assert_eq!(none, 0);
+            // Those of this body, too: what is known may have come a line before.
+            known.append(&mut cut);
+            let found = read_known((format, &body), &known, &mut cut, &mut rng);
+            assert_eq!(found.0, events, "{}", body.escape_ascii());
+            let place = |error: ParseError| (error.problem, error.line, error.column);
+            failed += usize::from(error.is_some());
+            assert_eq!(found.1.map(place), error.map(place), "{}", body.escape_ascii());
+            quick += found.2;
+        }
+    }
+    assert!(quick > 5_000 && failed > 1_000, "{quick} {failed}");
 }

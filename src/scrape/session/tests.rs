@@ -13,6 +13,7 @@ mod carried;
 mod churn;
 mod convert;
 mod failures;
+mod known;
 mod merging;
 mod times;
 

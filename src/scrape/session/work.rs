@@ -1,7 +1,7 @@
 //! What the events of a body do to its frame: series found or made, samples taken with what they carry, and the end.
 
 use super::{Shared, Tally};
-use crate::exposition::{ClassicHistogram, Event, Exemplar, Format, NativeHistogram, Resolution, WriteError};
+use crate::exposition::{ClassicHistogram, Event, Exemplar, Format, Known, NativeHistogram, Resolution, WriteError};
 use crate::frame::{Bounded, Frame};
 use crate::sample::{MetricType, Number, SeriesRef};
 use crate::scrape::carried::{self, Carried};
@@ -237,6 +237,42 @@ impl Work {
         Ok(())
     }
 
+    /// A sample without exemplar or start time, of a text that the table knows.
+    pub(super) fn known(
+        &mut self,
+        known: Known<Verdict>,
+        target: &Target,
+        table: &mut SeriesTable,
+    ) -> Result<(), ScrapeError> {
+        self.tally.counts.scraped += 1;
+        let line = Line {
+            series: &[],
+            value: known.value,
+            timestamp_ms: known.timestamp_ms,
+            start_ms: None,
+            histogram: None,
+            exemplar: None,
+        };
+        if !self.judged(known.found, &line, target, table)? {
+            self.carried.not_taken();
+        }
+        Ok(())
+    }
+
+    /// Takes the sample if that is the verdict over its text; whether it is in the frame.
+    fn judged(
+        &mut self,
+        verdict: Verdict,
+        line: &Line<'_>,
+        target: &Target,
+        table: &mut SeriesTable,
+    ) -> Result<bool, ScrapeError> {
+        match verdict {
+            Verdict::Dropped => Ok(false),
+            Verdict::Series(series) => Ok(self.survives(target) && self.take(series, line, target, table)?),
+        }
+    }
+
     /// Finds or makes the series of a sample and takes the sample; whether it is in the frame.
     fn resolve(&mut self, line: &Line<'_>, target: &Target, shared: &mut Shared<'_>) -> Result<bool, ScrapeError> {
         let t = target.reference;
@@ -248,12 +284,8 @@ impl Work {
         } = shared;
         self.tally.counts.scraped += 1;
         let key = table.key(t, line.series);
-        match table.verdict(t, key) {
-            Some(Verdict::Dropped) => return Ok(false),
-            Some(Verdict::Series(series)) => {
-                return Ok(self.survives(target) && self.take(series, line, target, table)?);
-            }
-            None => {}
+        if let Some(verdict) = table.verdict(t, key) {
+            return self.judged(verdict, line, target, table);
         }
         let built = builder.build(target, (self.format, self.kind), line.series);
         // Prometheus' parsers of text read the labels before the sample counts; here it counts first.
