@@ -11,7 +11,8 @@
 //! - while the uplink works nothing is written to storage.
 //!
 //! Scenarios are told below and end in a table that is kept (see `table`); random scripts follow, and name the seed that
-//! fails: `TIDEGATE_SEED=1234 cargo test --test simulation` plays it alone.
+//! fails: `TIDEGATE_SEED=1234 cargo test --test simulation restarts_cost` plays it alone, in the properties of that name;
+//! `TIDEGATE_SEEDS=10000..12000` plays these instead of the ones that are kept here.
 //!
 //! Left out: a loss of power while the clock was ahead and the uplink worked. Nothing of that is on flash, and the next boot's
 //! right times may lie before what was sent; the receiver's own clock bounds by how much.
@@ -23,6 +24,7 @@ use simulation_support::receiver::{Faults, Kind};
 use simulation_support::script::{Allowed, play, setup};
 use simulation_support::target::Mood;
 use simulation_support::{MINUTE, Remote, Setup, World, shape, table};
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidegate::wal::format::Medium;
 use tidegate::wal::{Loss, Reason, UnknownBoot, WhenFull};
@@ -654,17 +656,27 @@ fn play_out(seed: u64, allowed: Allowed) {
     }
 }
 
-fn property(seeds: std::ops::Range<u64>, allowed: Allowed) {
-    let only = std::env::var("TIDEGATE_SEED").ok();
-    let only = only.map(|seed| seed.parse::<u64>().expect("TIDEGATE_SEED is a number"));
+fn property(seeds: Range<u64>, allowed: Allowed) {
     let mut failed = Vec::new();
-    for seed in seeds.filter(|seed| only.is_none_or(|only| only == *seed)) {
+    for seed in wanted().unwrap_or(seeds) {
         if catch_unwind(AssertUnwindSafe(|| play_out(seed, allowed))).is_err() {
-            eprintln!("seed {seed} failed");
+            eprintln!("seed {seed} failed, {allowed:?}");
             failed.push(seed);
         }
     }
     assert!(failed.is_empty(), "seeds {failed:?}, {allowed:?}");
+}
+
+/// Seeds asked for from outside instead of those that are kept.
+fn wanted() -> Option<Range<u64>> {
+    let number = |text: &str| text.trim().parse::<u64>().expect("seeds are numbers");
+    if let Ok(seed) = std::env::var("TIDEGATE_SEED") {
+        let seed = number(&seed);
+        return Some(seed..seed + 1);
+    }
+    let seeds = std::env::var("TIDEGATE_SEEDS").ok()?;
+    let (first, end) = seeds.split_once("..").expect("TIDEGATE_SEEDS is FIRST..END");
+    Some(number(first)..number(end))
 }
 
 #[test]
