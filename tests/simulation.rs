@@ -709,6 +709,13 @@ fn clock_steps_lose_nothing() {
         ..Allowed::default()
     };
     property(3_000..3_030, allowed);
+    // In doubt, and told that it was delivered: its times were given out again.
+    property(10_062..10_063, allowed);
+    // In doubt while the clock was set: sent again with other times.
+    property(10_587..10_588, allowed);
+    // Likewise, and lapped before it was sent again.
+    property(10_390..10_391, allowed);
+    property(10_618..10_619, allowed);
 }
 
 #[test]
@@ -755,6 +762,10 @@ fn with_a_live_share_clock_steps_lose_nothing() {
         ..Allowed::default()
     };
     property(7_000..7_030, allowed);
+    // A clock set back while what had gone ahead was not passed over yet.
+    property(10_138..10_139, allowed);
+    property(10_522..10_523, allowed);
+    property(10_800..10_801, allowed);
 }
 
 #[test]

@@ -44,6 +44,8 @@ pub struct Scrape {
     pub target: u8,
     pub up: bool,
     pub unix_ms: Option<i64>,
+    /// When its boot began, as the clock has it.
+    pub boot_ms: i64,
     /// Series and value.
     pub samples: Vec<(u16, i64)>,
     /// Position and time.
@@ -61,6 +63,7 @@ impl Scrape {
             target: 0,
             up: true,
             unix_ms: Some(unix_ms),
+            boot_ms: 0,
             samples: samples.to_vec(),
             explicit: Vec::new(),
             stale: Vec::new(),
@@ -70,7 +73,11 @@ impl Scrape {
     }
 
     fn fill(&self, frame: &mut Frame) {
-        frame.reset(TargetRef(self.target), 0);
+        let time_ms = self.unix_ms.unwrap_or_default().saturating_sub(self.boot_ms);
+        frame.reset(
+            TargetRef(self.target),
+            u64::try_from(time_ms).expect("scraped after the boot"),
+        );
         frame.number = FrameNo(self.number);
         frame.up = self.up;
         frame.unix_ms = self.unix_ms;

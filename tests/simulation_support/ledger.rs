@@ -73,6 +73,8 @@ pub struct Ledger {
     pub begun: Vec<i64>,
     /// A process may have ended between two slices of a batch: a frame that is lost then, or not yet on flash, has arrived in part.
     pub in_parts: bool,
+    /// Nobody may know with which times it was sent: a process has ended, or the ring has given up part of what may be stored.
+    pub times_forgotten: bool,
     /// Boots may learn the time late.
     pub late_clock: bool,
     /// Boots without a time get one before they know (`anchor`): earlier than the truth.
@@ -141,8 +143,11 @@ impl Ledger {
         verdict
     }
 
-    /// Whether a frame may be sent again with another time: its clock was corrected in between.
+    /// Whether a frame may be sent again with another time: its clock was corrected in between, and nobody knows with which it was sent.
     fn moved(&self, frame: usize) -> bool {
+        if !self.times_forgotten {
+            return false;
+        }
         let offsets = &self.offsets[self.frames[frame].boot];
         offsets.len() > 1 || (0..self.offsets.len()).any(|boot| self.offsets[boot].len() > 1)
     }

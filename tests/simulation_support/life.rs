@@ -85,6 +85,7 @@ impl World {
 
     pub(super) fn restart(&mut self, ram: Ram) {
         self.ledger.in_parts = self.setup.slices;
+        self.ledger.times_forgotten = true;
         self.start(ram);
     }
 
@@ -106,6 +107,7 @@ impl World {
             total.samples += counters.losses[place].samples - process.losses[place].samples;
         }
         process.losses = counters.losses;
+        self.ledger.times_forgotten |= self.ring_losses.iter().any(|loss| loss.frames > 0);
         self.ended_with = counters.losses;
         self.blocks_written += counters.blocks_written;
         self.commits += counters.commits;

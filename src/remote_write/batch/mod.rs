@@ -24,6 +24,7 @@
 //!   ring knows what was sent: a time at or below the last one sent becomes that one plus 1 ms if it is at most
 //!   [`MAX_HELD_BACK_MS`] earlier; frames farther back are counted as lost ([`Tally::backward`]) until the clock has passed what was
 //!   sent. Only when the receiver's own clock says that what was sent lay in the future ([`Bounds::latest`]) is a step back followed.
+//! - What may be stored is sent again with the times it was sent with, though the clock was set meanwhile (`stamps`).
 //! - A batch has floats or native histograms of a series, not both: one series entry must not (2.0), and two would not keep
 //!   the order of time. A sample and its exemplars are in the same batch.
 //! - Sizes are known before bytes are written: sealing cannot fail, nor can that of a slice. Nothing allocates.
@@ -45,6 +46,7 @@ mod late;
 mod layout;
 mod own_labels;
 mod slice;
+mod stamps;
 mod start;
 mod symbols;
 mod take;
@@ -60,6 +62,7 @@ use carried::Content;
 use dictionary::Dictionary;
 use late::Late;
 use slice::Cut;
+use stamps::Stamps;
 use take::{Halt, frame_len};
 
 pub use carried::Sends;
@@ -409,20 +412,37 @@ pub struct SentFrame {
     pub offset_ms: i64,
 }
 
+impl SentFrame {
+    /// The later one of two, the second of two that are as late.
+    fn later(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) if one.unix_ms > other.unix_ms => Some(one),
+            (one, other) => other.or(one),
+        }
+    }
+}
+
 /// What was sent of one row of frames: times rise strictly within each.
 #[derive(Debug)]
 pub(crate) struct SentRow {
     /// Last time per target; none if there never is a second row.
     times: Box<[i64]>,
+    stamps: Stamps,
     /// Its newest frame.
     pub newest: Option<SentFrame>,
 }
 
 impl SentRow {
+    /// Heap bytes for so many targets.
+    pub const fn ram_bytes(max_targets: usize) -> usize {
+        max_targets * size_of::<i64>() + Stamps::ram_bytes(max_targets)
+    }
+
     /// For up to so many targets.
     pub fn new(max_targets: usize) -> Self {
         Self {
             times: vec![i64::MIN; max_targets].into(),
+            stamps: Stamps::new(max_targets),
             newest: None,
         }
     }
@@ -461,6 +481,7 @@ pub struct Batch {
     /// Last time sent per target; and as it will be once this batch is done.
     sent_times: Box<[i64]>,
     new_times: Box<[i64]>,
+    stamps: Stamps,
     /// Boot, time and boot time of the newest frame, sent and in this batch.
     sent: Option<SentFrame>,
     new: Option<SentFrame>,
@@ -501,6 +522,7 @@ impl Batch {
             max_time: i64::MIN,
             sent_times: vec![i64::MIN; limits.max_targets].into(),
             new_times: vec![i64::MIN; limits.max_targets].into(),
+            stamps: Stamps::new(limits.max_targets),
             sent: None,
             new: None,
             sealed: 0,
@@ -521,6 +543,7 @@ impl Batch {
             + Late::ram_bytes(limits.late_strings())
             + (limits.times() + limits.starts()) * size_of::<i64>()
             + 2 * limits.max_targets * size_of::<i64>()
+            + Stamps::ram_bytes(limits.max_targets)
     }
 
     /// Empties the batch; the next frame gathered is the one at `start`, or the first that still exists after it.
@@ -546,6 +569,7 @@ impl Batch {
         self.last_frame_time = 0;
         self.min_time = i64::MAX;
         self.max_time = i64::MIN;
+        self.stamps.begin(start, &mut self.sent_times, &mut self.sent);
         self.new_times.copy_from_slice(&self.sent_times);
         self.new = self.sent;
         self.sealed = 0;
@@ -558,22 +582,31 @@ impl Batch {
         self.sent = self.new;
     }
 
+    /// What this batch covers may be stored: should it be gathered again, all or part of it, it keeps its times.
+    pub fn keep_times(&mut self) {
+        self.stamps.keep(self.end, &self.new_times, self.new);
+    }
+
+    /// The clock was wrong when it was sent: what is gathered again gets the times of now.
+    pub fn forget_times(&mut self) {
+        self.stamps.forget();
+    }
+
     /// Goes on with the times of another row of frames, and puts aside those of this one. For the time between two batches.
     pub(crate) fn swap_row(&mut self, row: &mut SentRow) {
         // Both are as long as there may be targets.
         core::mem::swap(&mut self.sent_times, &mut row.times);
+        core::mem::swap(&mut self.stamps, &mut row.stamps);
         core::mem::swap(&mut self.sent, &mut row.newest);
     }
 
     /// The row put aside ends and this one goes on behind it: later frames are later than those of both.
-    pub(crate) fn join_row(&mut self, row: &SentRow) {
+    pub(crate) fn join_row(&mut self, row: &mut SentRow) {
         for (time, other) in self.sent_times.iter_mut().zip(&row.times) {
             *time = (*time).max(*other);
         }
-        self.sent = match (self.sent, row.newest) {
-            (Some(one), Some(other)) if one.unix_ms > other.unix_ms => Some(one),
-            (one, other) => other.or(one),
-        };
+        self.sent = SentFrame::later(self.sent, row.newest);
+        self.stamps.join(&mut row.stamps, &mut self.sent_times, &mut self.sent);
     }
 
     /// Later frames are later than `time`.
@@ -586,6 +619,7 @@ impl Batch {
     /// A row that begins behind this one.
     pub(crate) fn fork_row(&self, row: &mut SentRow) {
         row.times.copy_from_slice(&self.sent_times);
+        row.stamps.clear();
         row.newest = self.sent;
     }
 

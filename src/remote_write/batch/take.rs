@@ -3,6 +3,7 @@
 use super::add::{Carries, Reserved};
 use super::carried;
 use super::dictionary::{Holds, Mark, Slot};
+use super::stamps::Stamped;
 use super::{
     Batch, Bounds, Identity, MAX_HELD_BACK_MS, Place, SYNTHETIC, SentFrame, Stop, Tally, USUAL_SYNTHETIC, UnknownTime,
     layout,
@@ -46,6 +47,9 @@ impl Batch {
         bounds: &Bounds,
     ) -> Result<(), Halt> {
         let here = Place::before(frame.number);
+        if here > self.end {
+            self.stamps.skip(self.end);
+        }
         if let Some(end) = bounds.end
             && end <= here
         {
@@ -55,7 +59,12 @@ impl Batch {
         }
         let (from, to) = self.extent(frame, bounds.end);
         let after = Place::before(FrameNo(frame.number.0.saturating_add(1)));
-        let time = match self.frame_time(frame, from, bounds) {
+        let latest = bounds.latest.map(|latest| latest.0);
+        let Ok(stamp) = self.stamps.stamp(frame, latest, self.frames == 0) else {
+            self.end = self.end.max(here);
+            return Err(Halt::Stop(Stop::Full));
+        };
+        let time = match self.frame_time(frame, from, stamp, latest) {
             FrameTime::At(time) => time,
             FrameTime::Unknown if bounds.unknown_time == UnknownTime::Hold && !frame.timeless => {
                 self.end = self.end.max(here);
@@ -103,7 +112,7 @@ impl Batch {
             self.end = self.end.max(here);
             return Err(Halt::Stop(Stop::Full));
         }
-        self.note_frame(frame, time, reached.saturating_sub(from));
+        self.note_frame(frame, (time, stamp.unix_ms), reached.saturating_sub(from));
         if reached >= frame_len(frame) {
             self.end = after;
             return Ok(());
@@ -131,30 +140,31 @@ impl Batch {
     }
 
     /// The wall time `frame` is sent with.
-    fn frame_time(&self, frame: &Frame, from: usize, bounds: &Bounds) -> FrameTime {
+    fn frame_time(&self, frame: &Frame, from: usize, stamp: Stamped, latest: Option<i64>) -> FrameTime {
         if from > 0 {
             return FrameTime::At(self.end.time);
         }
-        let Some(time) = frame.unix_ms else {
+        let Some(time) = stamp.unix_ms else {
             return FrameTime::Unknown;
         };
         let sent = self.new_times.get(usize::from(frame.target.0)).copied();
-        let last = sent.max(frame.floor_ms).unwrap_or(i64::MIN);
+        let last = sent.max(stamp.floor_ms).unwrap_or(i64::MIN);
         if time > last {
             FrameTime::At(time)
         } else if last.saturating_sub(time) <= MAX_HELD_BACK_MS {
-            FrameTime::At(last.saturating_add(1))
-        } else if bounds.latest.is_some_and(|latest| last > latest.0) {
+            FrameTime::At(last.max(self.stamps.gone_ms(frame.target)).saturating_add(1))
+        } else if latest.is_some_and(|latest| last > latest) {
             FrameTime::At(time)
         } else {
             FrameTime::Backward(time)
         }
     }
 
-    fn note_frame(&mut self, frame: &Frame, time: i64, taken: usize) {
+    /// `time`: it is sent with, and was stamped with.
+    fn note_frame(&mut self, frame: &Frame, (time, stamped): (i64, Option<i64>), taken: usize) {
         self.frames += 1;
         self.largest_frame = self.largest_frame.max(taken);
-        if frame.unix_ms != Some(time) {
+        if stamped != Some(time) {
             self.tally.held_back += taken as u64;
         } else if frame.rebased {
             self.tally.rebased += taken as u64;

@@ -410,7 +410,10 @@ fn a_clock_that_steps_back_does_not_take_times_back() {
         bench.batch.time_range(),
         Some((UnixMillis(102_001), UnixMillis(102_001)))
     );
-    source.scrapes.push(Scrape::new(7, -MAX_HELD_BACK_MS, &[]));
+    source.scrapes.push(Scrape {
+        boot_ms: -MAX_HELD_BACK_MS,
+        ..Scrape::new(7, -MAX_HELD_BACK_MS, &[])
+    });
     bench.batch.finish();
     bench.batch.begin(Place::before(FrameNo(7)), Protocol::V2);
     bench.gather(&mut source, &NO_BOUNDS);

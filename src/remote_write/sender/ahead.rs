@@ -17,7 +17,7 @@
 //! - Nothing goes ahead while the clock says less than it did ([`Sender::clock_was`]): times of waiting frames might repeat.
 //! - Rows change between two batches, never between slices of one nor within what is repeated, halved, split or in doubt.
 //!
-//! Memory: 8 bytes per target, where a share is configured. Changing rows costs the source a seek.
+//! Memory: 16 bytes per target, where a share is configured. Changing rows costs the source a seek.
 
 use super::{Action, Sender, Split, State};
 use crate::clock::{Instant, UnixMillis};
@@ -39,8 +39,21 @@ const CREDIT_MS: i64 = 5_000;
 pub(super) struct DeliveredSpan {
     first: FrameNo,
     end: Place,
-    /// The clock was set back before it ended: what comes behind it is later than this.
-    floor: Option<UnixMillis>,
+    /// The newest time it was sent with, if known.
+    newest: Option<UnixMillis>,
+    /// The clock was set back since it began: what comes behind it is to be later than that.
+    set_back: bool,
+}
+
+impl DeliveredSpan {
+    const fn new(first: FrameNo, end: FrameNo) -> Self {
+        Self {
+            first,
+            end: Place::before(end),
+            newest: None,
+            set_back: false,
+        }
+    }
 }
 
 /// The row that is not in hand, and what both are about.
@@ -94,7 +107,7 @@ impl Ahead {
     }
 
     pub const fn ram_bytes(share: u16, max_targets: usize) -> usize {
-        if share > 0 { max_targets * size_of::<i64>() } else { 0 }
+        if share > 0 { SentRow::ram_bytes(max_targets) } else { 0 }
     }
 
     pub const fn newest_of_other(&self) -> Option<SentFrame> {
@@ -117,18 +130,17 @@ impl Ahead {
         self.open
     }
 
-    /// Closes the fresh row's span at `place` and begins another at `end`, unless there are too many. Returns where.
-    fn renew(&mut self, due: Instant, place: Place, end: FrameNo) -> Option<Place> {
-        let floor = self.clock_was.filter(|_| self.set_back);
+    /// Closes the fresh row's span at `place`, with the `newest` frame it has sent, and begins another at `end`, unless there are too
+    /// many. Returns where.
+    fn renew(&mut self, due: Instant, place: Place, newest: Option<SentFrame>, end: FrameNo) -> Option<Place> {
+        let set_back = self.set_back;
         let span = self.spans.last_mut()?;
         let used = Place::before(span.first) < place;
-        let fresh = DeliveredSpan {
-            first: end,
-            end: Place::before(end),
-            floor: None,
-        };
+        let fresh = DeliveredSpan::new(end, end);
         if used {
-            (span.end, span.floor) = (place, floor);
+            span.end = place;
+            span.newest = newest.map(|newest| UnixMillis(newest.unix_ms));
+            span.set_back = set_back;
             self.spans.push(fresh).ok()?;
         } else {
             *span = fresh;
@@ -168,18 +180,21 @@ impl Sender {
     /// Tells what the clock said before it was set: frames with times up to that may wait.
     pub fn clock_was(&mut self, wall: Option<UnixMillis>) {
         self.ahead.clock_was = self.ahead.clock_was.max(wall);
-        self.ahead.set_back |= wall.is_some();
+        if wall.is_some() {
+            self.ahead.set_back = true;
+            // All that waits behind them has earlier times from now on.
+            let closed = self.ahead.spans.len() - usize::from(self.ahead.open);
+            for span in self.ahead.spans.iter_mut().take(closed) {
+                span.set_back = true;
+            }
+        }
     }
 
     /// Tells what was delivered ahead of the acknowledgement before a restart. For a sender that has sent nothing yet.
     pub fn set_delivered_ahead(&mut self, spans: impl Iterator<Item = (FrameNo, FrameNo)>) {
         for (first, end) in spans.filter(|&(first, end)| first < end && end > self.place.frame) {
             // There are as many as were told.
-            let _ = self.ahead.spans.push(DeliveredSpan {
-                first,
-                end: Place::before(end),
-                floor: None,
-            });
+            let _ = self.ahead.spans.push(DeliveredSpan::new(first, end));
         }
         self.ahead.spans.sort_unstable_by_key(|span| span.first);
     }
@@ -237,7 +252,13 @@ impl Sender {
     /// Before a batch of the old row is gathered or sent: whether it is the fresh row's turn.
     pub(super) fn choose_row<S: FrameSource>(&mut self, now: Instant, wall: Option<UnixMillis>, source: &S) {
         if self.ahead.fresh {
-            return;
+            let settled = self.state == State::Gathering && !self.has_begun() && self.place >= self.doubt_until;
+            if !(self.ahead.set_back && settled) {
+                return;
+            }
+            // What was refused, or too much, has earlier times now: it waits with the rest.
+            (self.split, self.attempts) = (None, 0);
+            self.change_rows();
         }
         if self.state == State::Gathering && !self.has_begun() {
             self.pass_over_spans();
@@ -247,7 +268,8 @@ impl Sender {
         };
         if self.ahead.set_back {
             // What was scraped since repeats times, or may: that is for the old row, which knows what to do with it.
-            if let Some(place) = self.ahead.renew(now, self.ahead.place, end) {
+            let (place, newest) = (self.ahead.place, self.ahead.newest_of_other());
+            if let Some(place) = self.ahead.renew(now, place, newest, end) {
                 self.ahead.place = place;
             }
             return;
@@ -283,11 +305,7 @@ impl Sender {
         ahead.attempts = 0;
         self.batch.fork_row(&mut ahead.row);
         // It is not full.
-        let _ = ahead.spans.push(DeliveredSpan {
-            first: end,
-            end: ahead.place,
-            floor: None,
-        });
+        let _ = ahead.spans.push(DeliveredSpan::new(end, end));
         ahead.open = true;
         ahead.set_back = false;
         self.pace.set_fresh_ahead(true);
@@ -311,7 +329,8 @@ impl Sender {
         let (false, true, Some(end)) = (doubtful, self.is_behind(wall), source.end()) else {
             return false;
         };
-        let Some(place) = self.ahead.renew(now + self.config.flush_interval_ms, self.place, end) else {
+        let (due, newest) = (now + self.config.flush_interval_ms, self.batch.sent());
+        let Some(place) = self.ahead.renew(due, self.place, newest, end) else {
             return false;
         };
         self.place = place;
@@ -383,15 +402,15 @@ impl Sender {
             }
             self.ahead.spans.remove(0);
             let mut end = span.end;
-            if let Some(floor) = span.floor {
-                self.batch.raise_row(floor);
+            if let Some(newest) = span.newest.filter(|_| span.set_back) {
+                self.batch.raise_row(newest);
             }
             if self.ahead.open && self.ahead.spans.is_empty() {
                 self.ahead.open = false;
                 self.pace.set_fresh_ahead(false);
                 end = self.ahead.place;
                 self.doubt_until = self.doubt_until.max(self.ahead.doubt_until);
-                self.batch.join_row(&self.ahead.row);
+                self.batch.join_row(&mut self.ahead.row);
             }
             self.place = self.place.max(end);
             self.seek = true;

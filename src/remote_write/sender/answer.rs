@@ -138,8 +138,14 @@ impl Sender {
         if self.batch.is_cut() {
             self.batch.doubt();
         } else {
-            self.doubt_until = self.doubt_until.max(self.batch.end());
+            self.doubt_batch();
         }
+    }
+
+    /// The receiver may have samples of this batch.
+    fn doubt_batch(&mut self) {
+        self.doubt_until = self.doubt_until.max(self.batch.end());
+        self.batch.keep_times();
     }
 
     fn is_in_doubt(&self) -> bool {
@@ -203,7 +209,10 @@ impl Sender {
     fn dropped(&mut self, now: Instant, reason: DropReason) {
         let in_doubt = reason == DropReason::AlreadyDelivered;
         self.count_refused(self.batch.request_counts(), in_doubt);
-        if !in_doubt {
+        if in_doubt {
+            // The receiver has them with these times: what follows is later.
+            self.batch.finish();
+        } else {
             self.refused_run = self.refused_run.saturating_add(1);
             self.end_flush();
         }
@@ -315,7 +324,7 @@ impl Sender {
         }
         if self.batch.is_doubtful() {
             // In whole frames from here on.
-            self.doubt_until = self.doubt_until.max(self.batch.end());
+            self.doubt_batch();
         }
         self.rebuild();
     }

@@ -507,6 +507,8 @@ impl Sender {
             return Action::Hold(reason, self.next_probe);
         }
         self.next_probe = now + CLOCK_PROBE_MS;
+        // What was sent may be stored, with times that were wrong.
+        self.batch.forget_times();
         // A sealed batch waits; one that is being gathered goes on being gathered, and one that is there in part keeps its times.
         if let (State::Ready(_) | State::Held(..), false) = (self.state, self.batch.is_begun()) {
             self.rebuild();

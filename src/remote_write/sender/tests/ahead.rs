@@ -165,6 +165,61 @@ fn a_clock_set_back_stops_what_goes_ahead_until_it_has_caught_up() {
     );
 }
 
+/// Sends until all is acknowledged; every time that goes out is a new one.
+fn drains_without_repeating_a_time(bench: &mut Bench, mut times: Vec<i64>) {
+    let mut in_old_row = Vec::new();
+    while bench.acknowledged() < bench.source.scrapes.len() as u64 {
+        bench.send();
+        times.extend(bench.sent_times());
+        if !bench.sender.sends_ahead() {
+            in_old_row.extend(bench.sent_times());
+        }
+        accept_after(bench, 1_000);
+    }
+    assert!(in_old_row.is_sorted(), "{in_old_row:?}");
+    let sent = times.len();
+    times.sort_unstable();
+    times.dedup();
+    assert_eq!((times.len(), sent), (bench.source.scrapes.len(), sent));
+}
+
+#[test]
+fn what_lies_behind_a_closed_span_does_not_repeat_it_after_the_clock_was_set_back() {
+    let mut bench = behind(300);
+    let mut times = Vec::new();
+    // Five scrapes go ahead; the next sixty are old when it is their turn: the fresh row begins anew.
+    for (scrapes, fresh) in [(5, false), (1, true), (60, false), (0, false)] {
+        bench.send();
+        assert_eq!(bench.sender.sends_ahead(), fresh);
+        times.extend(bench.sent_times());
+        bench.scrape(scrapes, 5);
+        accept_after(&mut bench, scrapes * 1_000 + 1_000);
+    }
+    let spans: Vec<_> = bench.sender.delivered_ahead().collect();
+    assert!(spans.len() > 1 && spans[1].0 == spans[1].1, "{spans:?}");
+    bench.set_clock(-20_000);
+    drains_without_repeating_a_time(&mut bench, times);
+}
+
+#[test]
+fn a_fresh_batch_that_was_too_much_waits_with_the_rest_once_the_clock_is_set_back() {
+    let mut bench = behind(500);
+    let mut times = Vec::new();
+    bench.send();
+    times.extend(bench.sent_times());
+    bench.scrape(4, 5);
+    accept_after(&mut bench, 6_000);
+    bench.send();
+    assert!(bench.sender.sends_ahead());
+    bench.answer(413);
+    bench.set_clock(-30_000);
+    bench.send();
+    assert!(!bench.sender.sends_ahead());
+    times.extend(bench.sent_times());
+    accept_after(&mut bench, 1_000);
+    drains_without_repeating_a_time(&mut bench, times);
+}
+
 #[test]
 fn what_was_delivered_ahead_before_a_restart_is_passed_over() {
     let mut bench = behind(0);

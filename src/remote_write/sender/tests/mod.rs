@@ -56,6 +56,8 @@ struct Bench {
     source: Frames,
     metadata: Metadata,
     now: Instant,
+    /// Error of the clock.
+    clock_ms: i64,
 }
 
 impl Bench {
@@ -74,6 +76,7 @@ impl Bench {
             source: Frames::new(200),
             metadata: Metadata::new(0, 0),
             now: Instant(0),
+            clock_ms: 0,
         }
     }
 
@@ -82,13 +85,27 @@ impl Bench {
         for i in 0..frames {
             let number = self.source.scrapes.len() as u64;
             let values: Vec<_> = (0..samples).map(|s| (s, i64::from(s) + 1)).collect();
-            let time = EPOCH + (self.now.0 + i * 1000) as i64;
-            self.source.scrapes.push(Scrape::new(number, time, &values));
+            let time = EPOCH + self.clock_ms + (self.now.0 + i * 1000) as i64;
+            self.source.scrapes.push(Scrape {
+                boot_ms: self.clock_ms,
+                ..Scrape::new(number, time, &values)
+            });
         }
     }
 
+    /// The clock is off by `error_ms` from now on: frames that wait get their times by it.
+    fn set_clock(&mut self, error_ms: i64) {
+        let was = self.wall();
+        let by_ms = error_ms - core::mem::replace(&mut self.clock_ms, error_ms);
+        for scrape in &mut self.source.scrapes {
+            scrape.unix_ms = scrape.unix_ms.map(|unix_ms| unix_ms + by_ms);
+            scrape.boot_ms += by_ms;
+        }
+        self.sender.clock_was(was.filter(|&was| Some(was) > self.wall()));
+    }
+
     fn wall(&self) -> Option<UnixMillis> {
-        Some(UnixMillis(EPOCH + self.now.0 as i64))
+        Some(UnixMillis(EPOCH + self.clock_ms + self.now.0 as i64))
     }
 
     fn poll(&mut self) -> Action {
