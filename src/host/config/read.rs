@@ -17,6 +17,12 @@ pub(super) trait Read: Sized {
     /// Reads the value that comes next.
     fn read(yaml: &mut Yaml<'_>) -> Result<Self>;
 
+    /// Reads the value that comes next into `place`, instead of what is there. One copy for all fields of a type.
+    fn read_into(place: &mut Self, yaml: &mut Yaml<'_>) -> Result<()> {
+        *place = Self::read(yaml)?;
+        Ok(())
+    }
+
     /// Reads a value that may be absent: null is.
     fn read_option(yaml: &mut Yaml<'_>) -> Result<Option<Self>> {
         if yaml.peek_null()? {
@@ -69,7 +75,7 @@ macro_rules! record {
                 #[repr(usize)]
                 enum Key { $($field),+ }
                 $(if key == Key::$field as usize {
-                    self.$field = $crate::host::config::read::Read::read(yaml)?;
+                    return $crate::host::config::read::Read::read_into(&mut self.$field, yaml);
                 })+
                 Ok(())
             }

@@ -18,6 +18,7 @@ use super::anchors::Anchors;
 use super::error::{ConfigError, Position, Warning};
 use super::read::Read;
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use alloc::{format, vec};
@@ -36,9 +37,13 @@ pub const MAX_KEYS: usize = 256;
 
 pub(super) type Result<T> = core::result::Result<T, Error>;
 
-/// What stopped the reading; becomes a [`ConfigError`] once the file is known.
+/// What stopped the reading; becomes a [`ConfigError`] once the file is known. In a box, since every value that is read could be
+/// one instead.
 #[derive(Debug)]
-pub(super) struct Error {
+pub(super) struct Error(Box<Fault>);
+
+#[derive(Debug)]
+struct Fault {
     message: String,
     /// Position and path, filled in by the innermost value that sees the error.
     place: Option<(Position, String)>,
@@ -46,8 +51,8 @@ pub(super) struct Error {
 
 impl Error {
     /// An error whose place is told later.
-    pub(super) const fn new(message: String) -> Self {
-        Self { message, place: None }
+    pub(super) fn new(message: String) -> Self {
+        Self(Box::new(Fault { message, place: None }))
     }
 }
 
@@ -100,7 +105,8 @@ pub(super) fn from_str<T: Read>(text: &str) -> core::result::Result<(T, Vec<Warn
     let result = T::read(&mut yaml).and_then(|value| yaml.end().map(|()| value));
     match yaml.located(yaml.at, result) {
         Ok(value) => Ok((value, yaml.warnings)),
-        Err(Error { message, place }) => {
+        Err(Error(fault)) => {
+            let Fault { message, place } = *fault;
             let (position, key) = place.unwrap_or_default();
             Err(ConfigError::new(message).at(position).key(key))
         }
@@ -149,7 +155,7 @@ impl<'a> Yaml<'a> {
     /// Gives an error of `result` the place of the value that caused it, unless it has one.
     pub(super) fn located<T>(&self, at: Position, result: Result<T>) -> Result<T> {
         result.map_err(|mut e| {
-            e.place.get_or_insert_with(|| (at, render(&self.path)));
+            e.0.place.get_or_insert_with(|| (at, render(&self.path)));
             e
         })
     }
