@@ -275,30 +275,27 @@ impl<S: Storage> Agent<S> {
             Err(AppendError::StagingFull) => {}
             Err(error) => return Stored::Lost(error),
         }
-        // Staging holds more than the uplink takes: make room on the medium now, whatever the interval.
-        // If that fails the second attempt says so, and the ring counts the loss.
-        let spare = self.senders.first_mut().map(Sender::spare_frame);
-        let _ = self.ring.commit_with(&mut self.catalogue, spare);
-        match self.ring.append(session.frame(), &mut self.catalogue) {
-            Ok(number) => Stored::As(number),
-            Err(error) => {
-                let number = self.ring.next_frame();
-                if error == AppendError::StagingFull {
-                    let samples = session.frame().samples.len() as u64;
-                    let unix_ms = session.frame().unix_ms.map(|ms| (ms, ms));
-                    let reason = Reason::WriteError;
-                    self.ring.record_loss(&LossReport {
-                        reason,
-                        first: number,
-                        last: number,
-                        frames: 1,
-                        samples,
-                        unix_ms,
-                    });
-                }
-                Stored::Lost(error)
+        // Staging holds more than the uplink takes: make room on the medium now, whatever the interval. A commit that is under way may be
+        // one of acknowledgements: then the next takes the frames. If that fails the last attempt says so, and the ring counts the loss.
+        for _ in 0..2 {
+            let spare = self.senders.first_mut().map(Sender::spare_frame);
+            let _ = self.ring.commit_with(&mut self.catalogue, spare);
+            match self.ring.append(session.frame(), &mut self.catalogue) {
+                Ok(number) => return Stored::As(number),
+                Err(AppendError::StagingFull) => {}
+                Err(error) => return Stored::Lost(error),
             }
         }
+        let number = self.ring.next_frame();
+        self.ring.record_loss(&LossReport {
+            reason: Reason::WriteError,
+            first: number,
+            last: number,
+            frames: 1,
+            samples: session.frame().samples.len() as u64,
+            unix_ms: session.frame().unix_ms.map(|ms| (ms, ms)),
+        });
+        Stored::Lost(AppendError::StagingFull)
     }
 
     /// What remote `remote` wants done. After [`Action::Send`], send [`Agent::request`].

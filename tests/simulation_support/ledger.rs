@@ -39,6 +39,8 @@ pub struct Account {
     pub refused: Vec<Sent>,
     /// Fresh samples may go ahead of others.
     pub live_share: bool,
+    /// What it has not taken leaves the ring all the same.
+    pub best_effort: bool,
 }
 
 /// What became of everything, for one remote.
@@ -77,6 +79,10 @@ pub struct Ledger {
     pub times_forgotten: bool,
     /// Boots may learn the time late.
     pub late_clock: bool,
+    /// World times at which a boot learnt it.
+    pub learnt: Vec<(usize, u64)>,
+    /// A full ring waits for room, and can note nothing meanwhile.
+    pub stops: bool,
     /// Boots without a time get one before they know (`anchor`): earlier than the truth.
     pub guessed: bool,
     values: HashMap<u64, (usize, usize)>,
@@ -115,7 +121,7 @@ impl Ledger {
             let first = first_time.entry((frame, place)).or_insert(sent.unix_ms);
             if *count > 1 {
                 assert!(
-                    *first == sent.unix_ms || may_regress || self.moved(frame),
+                    *first == sent.unix_ms || may_regress || self.moved(frame) || self.is_untold(frame),
                     "twice, at {first} and {sent:?}"
                 );
                 verdict.repeated += 1;
@@ -124,7 +130,10 @@ impl Ledger {
                 let old = newest_of_old.entry(&sent.series).or_insert(i64::MIN);
                 let in_order = sent.unix_ms > *newest;
                 assert!(
-                    in_order || may_regress || (account.live_share && sent.unix_ms > *old),
+                    in_order
+                        || may_regress
+                        || (account.live_share && sent.unix_ms > *old)
+                        || (account.best_effort && self.times_forgotten),
                     "out of order: {sent:?} after {newest} and {old}"
                 );
                 if !in_order {
@@ -150,6 +159,15 @@ impl Ledger {
         }
         let offsets = &self.offsets[self.frames[frame].boot];
         offsets.len() > 1 || (0..self.offsets.len()).any(|boot| self.offsets[boot].len() > 1)
+    }
+
+    /// Whether the time of the frame's boot, or of one that it hangs on, may not be on flash: it was learnt in the last commit interval before
+    /// the power went, or the ring could not be written. Then it is sent once more, with the time that the next boot gives it.
+    fn is_untold(&self, frame: usize) -> bool {
+        let boot = self.frames[frame].boot;
+        let lost = |&(_, at): &(usize, u64)| self.cuts.iter().any(|cut| at <= cut.at && at > cut.safe_until);
+        let mut learnt = self.learnt.iter().filter(|(of, _)| *of >= boot);
+        self.late_clock && boot + 1 < self.offsets.len() && (self.stops || learnt.any(lost))
     }
 
     fn settle(

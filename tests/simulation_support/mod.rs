@@ -237,6 +237,7 @@ impl World {
             setup,
         };
         world.ledger.late_clock = !world.setup.clock_at_boot;
+        world.ledger.stops = world.setup.when_full == WhenFull::Stop;
         world.boot();
         world.start(ram);
         world
