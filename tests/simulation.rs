@@ -782,5 +782,6 @@ fn with_a_live_share_storage_errors_are_counted() {
         live_share: 300,
         ..Allowed::default()
     };
-    property(8_000..8_040, allowed);
+    // Given up after write errors, and in part gone ahead: samples are counted in proportion to the frames.
+    property((8_000..8_040).chain([10_970, 11_704, 11_782]), allowed);
 }

@@ -223,14 +223,28 @@ impl World {
             let dropped = counts.too_old + counts.clock + counts.too_large;
             if dropped == 0 && !config.best_effort {
                 assert!(verdict.lost_frames <= frames, "lost and not counted: {context}");
-                // What went ahead in part and was given up after a write error is counted to the frame; its samples in proportion.
-                let slack = if config.live_share > 0 { samples / 50 } else { 0 };
+                let slack = if config.live_share > 0 {
+                    samples / 50 + self.proportion_error(verdict.lost_frames)
+                } else {
+                    0
+                };
                 assert!(
                     verdict.lost_samples <= samples + slack,
                     "lost and not counted: {context}"
                 );
             }
         }
+    }
+
+    /// Of a group of frames that were given up after a write error, and of which some went ahead, the ring knows how many are lost, and of
+    /// their samples the share that falls to as many: that is wrong as far as frames differ.
+    fn proportion_error(&self, frames: u64) -> u64 {
+        if self.ring_loss(Reason::WriteError).frames == 0 {
+            return 0;
+        }
+        let samples = self.ledger.frames.iter().map(|told| told.samples);
+        let (least, most) = (samples.clone().min().unwrap_or(0), samples.max().unwrap_or(0));
+        frames * (most - least)
     }
 
     /// What became of everything, as remote `remote` has it.
