@@ -333,16 +333,18 @@ impl Metadata {
     /// Changes the entry `id`; false: the new text does not fit, and the old one stays.
     fn change(&mut self, id: u16, change: Change<'_>) -> bool {
         let old = self.slots[usize::from(id)];
-        let entry = self.entry(&old);
-        let (text, stays, same) = match change {
+        let (family, unit, help) = (usize::from(old.family), usize::from(old.unit), usize::from(old.help));
+        // The new text, what of the block stays, and where the old text is in it.
+        let (text, stays, was) = match change {
             Change::Kind(kind) => {
                 self.slots[usize::from(id)].kind = kind;
                 return true;
             }
-            Change::Help(help) => (help, usize::from(old.unit), entry.help == help),
-            Change::Unit(unit) => (unit, usize::from(old.help), entry.unit == unit),
+            Change::Help(text) => (text, unit, family + unit..family + unit + help),
+            Change::Unit(text) => (text, help, family..family + unit),
         };
-        if same {
+        let start = old.offset as usize + HEADER;
+        if self.arena.get(start + was.start..start + was.end) == Some(text.as_bytes()) {
             return true;
         }
         // At most `MAX_TEXT_BYTES`.

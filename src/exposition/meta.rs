@@ -2,7 +2,7 @@
 
 use super::Format;
 use super::error::{Fault, Problem};
-use crate::labels::is_legacy_metric_name;
+use super::scan::find_byte;
 use crate::sample::MetricType;
 use core::ops::Range;
 
@@ -15,6 +15,9 @@ pub(super) enum MetaLine {
     Help(Range<usize>, Range<usize>),
     Unit(Range<usize>, Range<usize>),
 }
+
+/// Bytes of a keyword with all around it.
+const LEN: usize = b"# HELP ".len();
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keyword {
@@ -76,6 +79,17 @@ fn blanks(line: &[u8], at: usize) -> usize {
 
 /// `#`, space, HELP or TYPE, space; anything else is a comment.
 fn text_keyword(line: &[u8]) -> Option<(Keyword, usize)> {
+    // As nearly all are written.
+    if let Some((head, &[next, ..])) = line.split_first_chunk::<LEN>()
+        && next != b' '
+        && next != b'\t'
+    {
+        match head {
+            b"# HELP " => return Some((Keyword::Help, LEN)),
+            b"# TYPE " => return Some((Keyword::Type, LEN)),
+            _ => {}
+        }
+    }
     let word = blanks(line, 1);
     let end = word + 4;
     let start = blanks(line, end);
@@ -88,7 +102,6 @@ fn text_keyword(line: &[u8]) -> Option<(Keyword, usize)> {
 }
 
 fn open_metrics_keyword(line: &[u8]) -> Result<(Keyword, usize), Fault> {
-    const LEN: usize = b"# HELP ".len();
     match line.get(..LEN) {
         Some(b"# HELP ") => Ok((Keyword::Help, LEN)),
         Some(b"# TYPE ") => Ok((Keyword::Type, LEN)),
@@ -123,15 +136,32 @@ fn name(line: &[u8], start: usize) -> Result<Range<usize>, Fault> {
             }
         }
     }
-    let in_name = |&&byte: &&u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
-    let len = rest.iter().take_while(in_name).count();
-    if !is_legacy_metric_name(rest.get(..len).unwrap_or_default()) {
+    let len = rest.iter().position(|&byte| !is_in_name(byte)).unwrap_or(rest.len());
+    if len == 0 || rest.first().is_some_and(u8::is_ascii_digit) {
         return Err(Fault {
             problem: Problem::ExpectedMetricName,
             at: start,
         });
     }
     Ok(start..start + len)
+}
+
+/// Whether a metric name without quotes may have it, not as its first byte: `[a-zA-Z0-9_:]`.
+fn is_in_name(byte: u8) -> bool {
+    /// A bit for each byte.
+    const IN_NAME: [u32; 8] = {
+        let mut bits = [0; 8];
+        let mut byte = 0_u8;
+        while byte < 0x80 {
+            if byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':' {
+                bits[byte as usize / 32] |= 1 << (byte % 32);
+            }
+            byte += 1;
+        }
+        bits
+    };
+    // The index is below 8.
+    IN_NAME[usize::from(byte >> 5)] >> (byte & 31) & 1 != 0
 }
 
 /// Offset behind a name that ends at `end`: behind its closing quote if it was quoted (a bare name never ends before one).
@@ -175,7 +205,7 @@ fn is_unit_of(unit: &[u8], name: &[u8]) -> bool {
 
 /// Unescapes `text` where it stands and returns its new length: `\\` and `\n`, and `\"` if `quotes`.
 pub(super) fn unescape_in_place(text: &mut [u8], quotes: bool) -> usize {
-    let Some(mut read) = text.iter().position(|&byte| byte == b'\\') else {
+    let Some(mut read) = find_byte(text, b'\\') else {
         return text.len();
     };
     let mut written = read;

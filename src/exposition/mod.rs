@@ -4,7 +4,7 @@
 //! (see `protobuf`). Which one is the response's choice, see [`select()`]; what is asked for is [`write_accept`].
 //!
 //! Most samples of most scrapes belong to a series that the scrape before had, written with the same bytes. So a sample carries its
-//! series as raw text, whose end is all that [`Parser::next`] looks for ([`Parser::next_known`] need not even do that); only for a text
+//! series as raw text, whose end is all that [`Parser::next`] looks for ([`Parser::look_ahead`] need not even do that); only for a text
 //! not seen before does the caller ask [`parse_series`] for its labels, which is where they are validated. Together the two accept
 //! and refuse what Prometheus does (`TXT-01..13`, `OM-01..10`), except:
 //! - a raw newline in the quoted name of a HELP, TYPE or UNIT line is refused in both formats, and anywhere in OpenMetrics;
@@ -32,6 +32,7 @@ mod normalise;
 mod parser;
 mod protobuf;
 mod sample;
+mod scan;
 mod select;
 mod series;
 #[cfg(test)]
@@ -41,7 +42,7 @@ pub use accept::{DEFAULT_PROTOCOLS, EscapingScheme, PROTOBUF_FIRST, Protocol, wr
 pub use custom_buckets::{ClassicHistogram, MAX_CLASSIC_BUCKETS, Unconvertible};
 pub use error::{ParseError, Problem};
 pub use normalise::{FloatText, canonical_float, normalise_le_quantile};
-pub use parser::{Known, Parser};
+pub use parser::{AHEAD, Candidate, Parser};
 pub use protobuf::{
     HistogramProblem, Histograms, MAX_EXEMPLARS, MAX_NAME_BYTES, NativeHistogram, Resolution, SCHEMA_MAX, SCHEMA_MIN,
     WriteError, ram_bytes as protobuf_ram_bytes,

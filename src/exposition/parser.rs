@@ -6,12 +6,13 @@ use super::error::{Fault, ParseError, Problem, Stop};
 use super::meta::{self, MetaLine, unescape_in_place};
 use super::protobuf::{Histograms, Protobuf};
 use super::sample::{self, SampleLine};
+use super::scan::find_byte;
 use super::{Event, Exemplar, Format};
 use alloc::boxed::Box;
 use alloc::vec;
 use core::ops::Range;
 
-pub use known::Known;
+pub use known::{AHEAD, Candidate};
 
 /// Without it every protobuf body fails, and the code that reads them is not in the program.
 const READS_PROTOBUF: bool = cfg!(feature = "protobuf");
@@ -313,7 +314,7 @@ impl Parser {
 
     /// Skips to behind the line end, or as far as there are bytes.
     fn skip_line(&mut self) {
-        match self.unread().iter().position(|&byte| byte == b'\n') {
+        match find_byte(self.unread(), b'\n') {
             Some(end) => {
                 self.advance(end + 1, 1);
                 self.state = State::Lines;
@@ -326,14 +327,14 @@ impl Parser {
         if self.tried > self.head && !self.finished && self.tail - self.head < self.limit() {
             // Only a line end can complete what was incomplete before, so a dripping target costs one look at each byte.
             let new = self.buffer.get(self.tried..self.tail).unwrap_or_default();
-            if !new.contains(&b'\n') {
+            if find_byte(new, b'\n').is_none() {
                 return Err(Stop::Incomplete);
             }
         }
         let bytes = self.unread();
         match bytes.first() {
             Some(b'#') => {
-                let end = bytes.iter().position(|&byte| byte == b'\n').ok_or(Stop::Incomplete)?;
+                let end = find_byte(bytes, b'\n').ok_or(Stop::Incomplete)?;
                 let line = meta::parse(self.format, bytes.get(..end).unwrap_or_default())?;
                 Ok(Line::Meta { line, len: end + 1 })
             }

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The body is parsed as it arrives and never held. A series whose text the [`SeriesTable`] knows costs one hash, and mostly its
-//! line is not even walked to find where the text ends ([`Parser::next_known`]); only a
+//! line is not even walked to find where the text ends ([`Parser::look_ahead`]); only a
 //! new text is parsed into labels, merged, relabelled and defined. What each event of the
 //! parser does to the frame is in `work`. A session does not fetch, inflate, or time anything.
 //!
@@ -41,7 +41,7 @@ use super::report::{Counters, HealthState, Outcome, Reports, ScrapeError};
 use super::target::Target;
 use crate::catalogue::{Catalogue, CatalogueFull};
 use crate::clock::{Instant, UnixMillis};
-use crate::exposition::{ContentTypeError, Format, Parser, Problem, protobuf_ram_bytes, select};
+use crate::exposition::{AHEAD, ContentTypeError, Format, Parser, Problem, protobuf_ram_bytes, select};
 use crate::frame::{ExplicitTime, ExtraMetrics, Frame, FrameNo, Notes, ScrapeCounts};
 use crate::labels::Excerpt;
 use crate::metadata::Metadata;
@@ -121,7 +121,7 @@ pub struct Session {
     started: bool,
     /// The format of the body, if all texts of this scrape are as the parser cuts them: the converter makes its own.
     cuts: Option<Format>,
-    /// The known texts of the target were all cut so: [`Parser::next_known`] may be asked.
+    /// The known texts of the target were all cut so: [`Parser::look_ahead`] may be asked.
     asks_known: bool,
 }
 
@@ -330,17 +330,8 @@ impl Session {
     /// Takes the events there are.
     fn drain(&mut self, target: &Target, shared: &mut Shared<'_>) -> Result<(), ScrapeError> {
         let converter = &mut self.converter;
-        let t = target.reference;
         loop {
-            // A text is known by its hash alone, here as on the long way: 64 bits under a seed that no target knows. Bytes that are no
-            // series text pass for one no more often than one text passes for another.
-            while self.asks_known {
-                let table = &mut *shared.table;
-                let Some(known) = self.parser.next_known(|text| table.verdict(t, table.key(t, text))) else {
-                    break;
-                };
-                self.work.known(known, target, table)?;
-            }
+            while self.asks_known && pass_known(&mut self.parser, &mut self.work, target, shared.table)? {}
             let event = match self.parser.next() {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(()),
@@ -442,6 +433,29 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// Takes the samples of known texts that come next, some of them at most; false: the next line is none of them.
+///
+/// A text is known by its hash alone, here as on the long way: 64 bits under a seed that no target knows. Bytes that are no
+/// series text pass for one no more often than one text passes for another.
+fn pass_known(
+    parser: &mut Parser,
+    work: &mut Work,
+    target: &Target,
+    table: &mut SeriesTable,
+) -> Result<bool, ScrapeError> {
+    let t = target.reference;
+    let mut ahead = heapless::Vec::<_, AHEAD>::new();
+    parser.look_ahead(&mut ahead, |text| table.key(t, text));
+    // All are looked up before the first is taken: their places in the table are far from each other and in no cache, and so the processor waits for some
+    // of them together. A text that is not known ends it: what stands behind it may be part of it.
+    let verdicts: heapless::Vec<_, AHEAD> = ahead.iter().map_while(|line| table.verdict(t, line.key)).collect();
+    for (line, &verdict) in ahead.iter().zip(&verdicts) {
+        parser.pass(line);
+        work.known((verdict, line.value, line.timestamp_ms), target, table)?;
+    }
+    Ok(!ahead.is_empty() && verdicts.len() == ahead.len())
 }
 
 /// Room for the message of one native histogram. Without empty buckets it is hardly longer than what was exposed, which fitted the line;

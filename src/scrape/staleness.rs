@@ -135,6 +135,17 @@ fn time_at(frame: &Frame, position: u16) -> Option<i64> {
 
 /// The frame is going to be kept: remembers its timestamps. `now_unix_ms` is that of the scrape, if known.
 pub(super) fn remember_newest(frame: &Frame, now_unix_ms: Option<i64>, table: &mut SeriesTable) {
+    if frame.explicit.is_empty() {
+        let Some(unix_ms) = now_unix_ms else { return };
+        let newest = Newest {
+            unix_ms,
+            explicit: false,
+        };
+        return frame
+            .samples
+            .iter()
+            .for_each(|sample| note(sample.series, newest, table));
+    }
     let mut times = frame.explicit.iter().peekable();
     for (position, sample) in frame.samples.iter().enumerate() {
         let time = times.next_if(|time| usize::from(time.position) == position);

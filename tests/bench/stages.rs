@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tidegate::catalogue::Catalogue;
 use tidegate::clock;
-use tidegate::exposition::{Format, Parser};
+use tidegate::exposition::{AHEAD, Format, Parser};
 use tidegate::frame::{Bounded, Frame, FrameNo, FrameSource, Next};
 use tidegate::host::snappy::{Dictionaries, Snappy, output_bytes};
 use tidegate::labels::Label;
@@ -201,9 +201,14 @@ impl Pipeline {
     }
 
     fn events(&mut self) {
+        let mut ahead = heapless::Vec::<_, AHEAD>::new();
         loop {
-            while let Some(known) = self.parser.next_known(|text| Some(black_box(text).len())) {
-                black_box(known);
+            self.parser.look_ahead(&mut ahead, |text| black_box(text).len());
+            for known in &ahead {
+                self.parser.pass(black_box(known));
+            }
+            if !ahead.is_empty() {
+                continue;
             }
             match self.parser.next().expect("captured bodies are valid") {
                 Some(event) => drop(black_box(event)),

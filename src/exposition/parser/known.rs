@@ -1,4 +1,4 @@
-//! The short way through a line: samples of series that the caller knows by their text.
+//! The short way through lines: samples of series that the caller knows by their text.
 //!
 //! In a steady scrape nearly every line is one. It is taken apart from its end: what stands before the last one or two
 //! spaces is a candidate for the series text, and if the caller knows that text, nobody has to walk its name, braces and quotes
@@ -11,85 +11,113 @@
 //! anything wrong with it) is left to [`Parser::next`], which then begins from the same place.
 
 use super::{Parser, State};
+use crate::exposition::scan::find_byte;
 use crate::exposition::{Format, sample};
 use crate::sample::Number;
 use crate::value;
 
-/// A sample line whose series is known.
+/// Lines looked at ahead, at most.
+pub const AHEAD: usize = 8;
+
+/// A line that is a sample without exemplar, if its text is a known one. [`Parser::pass`] goes behind it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Known<T> {
-    /// What it is known as.
-    pub found: T,
+pub struct Candidate<K> {
+    /// Key of the text.
+    pub key: K,
     /// The value.
     pub value: Number,
     /// The sample's own timestamp, milliseconds since the Unix epoch.
     pub timestamp_ms: Option<i64>,
+    /// Bytes of the line, newline included.
+    len: usize,
 }
 
 impl Parser {
-    /// The next line, if it is a sample without exemplar whose series text `find` knows; otherwise `None`, nothing has happened, and
-    /// [`Parser::next`] is the one to ask.
+    /// Looks at the next lines, up to the first that cannot be a sample of a known series, and makes a key of the text of each:
+    /// `candidates`, which is emptied first. Nothing is consumed.
     ///
-    /// `find` may know only texts of [`super::super::Event::Sample`] of bodies in the same format. It is asked once for the text of a
-    /// line, and perhaps for bytes that are none. What it finds must not depend on whether it was asked before.
-    pub fn next_known<T>(&mut self, mut find: impl FnMut(&[u8]) -> Option<T>) -> Option<Known<T>> {
+    /// The first, if its key is that of the text of an [`Event::Sample`](super::super::Event) of a body in the same format, is what
+    /// [`Parser::next`] would say next, and may be passed ([`Parser::pass`]), then the second, and so on. From the first unknown one
+    /// on they mean nothing, and [`Parser::next`] is the one to ask.
+    pub fn look_ahead<K>(&self, candidates: &mut heapless::Vec<Candidate<K>, AHEAD>, key: impl Fn(&[u8]) -> K) {
+        candidates.clear();
         // A line that was found incomplete is left alone: `next` looks at each of its bytes only once.
         if self.state != State::Lines || self.tried > 0 || self.format == Format::Protobuf {
-            return None;
+            return;
         }
-        let unread = self.unread();
-        let line = unread.get(..line_end(unread)?)?;
-        let known = read(self.format, line, &mut find)?;
-        let len = line.len() + 1;
+        let mut rest = self.unread();
+        while !candidates.is_full()
+            && let Some(found) = candidate(self.format, rest, &key)
+        {
+            rest = rest.get(found.len..).unwrap_or_default();
+            // Not full, see above.
+            let _ = candidates.push(found);
+        }
+    }
+
+    /// Goes behind the next line, which is `candidate` and is known.
+    pub fn pass<K>(&mut self, candidate: &Candidate<K>) {
         self.line = self.next_line;
-        self.advance(len, 1);
-        Some(known)
+        self.advance(candidate.len, 1);
     }
 }
 
-fn read<T>(format: Format, line: &[u8], find: &mut impl FnMut(&[u8]) -> Option<T>) -> Option<Known<T>> {
-    let (text, last) = split_last(line)?;
-    if let Some(value) = value::parse(last)
-        && let Some(found) = find(text)
-    {
-        return Some(Known {
-            found,
-            value,
-            timestamp_ms: None,
-        });
+fn candidate<K>(format: Format, unread: &[u8], key: impl Fn(&[u8]) -> K) -> Option<Candidate<K>> {
+    if unread.first() == Some(&b'#') {
+        return None;
     }
-    let (text, number) = split_last(text)?;
-    let timestamp_ms = Some(sample::timestamp(format, last)?);
-    let value = value::parse(number)?;
-    find(text).map(|found| Known {
-        found,
-        value,
+    let line = unread.get(..find_byte(unread, b'\n')?)?;
+    let (text, last) = split_last(line)?;
+    // Labels end in a brace, and a name alone has no space in it.
+    let (text, number, timestamp_ms) = if text.last() == Some(&b'}') || find_byte(text, b' ').is_none() {
+        (text, last, None)
+    } else {
+        let timestamp_ms = sample::timestamp(format, last.token)?;
+        let (text, number) = split_last(text)?;
+        (text, number, Some(timestamp_ms))
+    };
+    Some(Candidate {
+        value: number.value()?,
+        key: key(text),
         timestamp_ms,
+        len: line.len() + 1,
     })
 }
 
-/// What stands before the last space, and behind it.
-fn split_last(line: &[u8]) -> Option<(&[u8], &[u8])> {
-    let at = line.iter().rposition(|&byte| byte == b' ')?;
-    Some((line.get(..at)?, line.get(at + 1..)?))
+/// What stands behind a space.
+struct Last<'a> {
+    token: &'a [u8],
+    /// Its number, if it has only digits and no more of them than are surely exact.
+    whole: Option<u64>,
 }
 
-/// Position of the first newline.
-fn line_end(bytes: &[u8]) -> Option<usize> {
-    const LOW: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = LOW << 7;
-    // High bit set in the lowest byte that is a newline, perhaps in bytes above it.
-    let newlines = |word: &[u8; 8]| {
-        let zeroed = u64::from_le_bytes(*word) ^ (LOW * b'\n' as u64);
-        zeroed.wrapping_sub(LOW) & !zeroed & HIGH
-    };
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let found = newlines(word);
-        if found != 0 {
-            return Some(index * 8 + (found.trailing_zeros() / 8) as usize);
+impl Last<'_> {
+    fn value(&self) -> Option<Number> {
+        match self.whole {
+            // Such a number is a decimal as it stands.
+            Some(whole) => Some(Number::decimal(whole as i64, 0)),
+            None => value::parse(self.token),
         }
     }
-    let at = rest.iter().position(|&byte| byte == b'\n')?;
-    Some(words.len() * 8 + at)
+}
+
+/// What stands before the last space, and behind it. Digits are added up on the way.
+fn split_last(line: &[u8]) -> Option<(&[u8], Last<'_>)> {
+    // All numbers of 15 digits are below 2^53.
+    const LIMIT: u64 = 1_000_000_000_000_000;
+    let (mut at, mut whole, mut place) = (line.len(), 0, 1);
+    loop {
+        at = at.checked_sub(1)?;
+        let byte = *line.get(at)?;
+        let digit = u64::from(byte.wrapping_sub(b'0'));
+        if digit > 9 || place == LIMIT {
+            let blank = line.get(..=at)?.iter().rposition(|&byte| byte == b' ')?;
+            let (text, rest) = line.split_at_checked(blank)?;
+            let token = rest.get(1..)?;
+            let whole = (blank == at && !token.is_empty()).then_some(whole);
+            return Some((text, Last { token, whole }));
+        }
+        whole += digit * place;
+        place *= 10;
+    }
 }

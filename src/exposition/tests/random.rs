@@ -194,18 +194,21 @@ fn read_known(
     let mut parser = Parser::new(64);
     parser.start(format);
     let (mut events, mut rest, mut quick) = (Vec::new(), body, 0);
+    let mut ahead = heapless::Vec::<_, AHEAD>::new();
     loop {
-        if let Some(found) = parser.next_known(|text| known.get(text)) {
+        parser.look_ahead(&mut ahead, |text| known.get(text));
+        for found in &ahead {
+            let Some(series) = found.key else { break };
             quick += 1;
+            parser.pass(found);
             let event = Event::Sample {
-                series: found.found,
+                series,
                 value: found.value,
                 timestamp_ms: found.timestamp_ms,
                 exemplar: None,
                 start_ms: None,
             };
             events.push((parser.line(), format!("{event:?}")));
-            continue;
         }
         let finished = parser.finished();
         match parser.next() {

@@ -1,7 +1,7 @@
 //! What the events of a body do to its frame: series found or made, samples taken with what they carry, and the end.
 
 use super::{Shared, Tally};
-use crate::exposition::{ClassicHistogram, Event, Exemplar, Format, Known, NativeHistogram, Resolution, WriteError};
+use crate::exposition::{ClassicHistogram, Event, Exemplar, Format, NativeHistogram, Resolution, WriteError};
 use crate::frame::{Bounded, Frame};
 use crate::sample::{MetricType, Number, SeriesRef};
 use crate::scrape::carried::{self, Carried};
@@ -240,37 +240,28 @@ impl Work {
     /// A sample without exemplar or start time, of a text that the table knows.
     pub(super) fn known(
         &mut self,
-        known: Known<Verdict>,
+        (verdict, value, timestamp_ms): (Verdict, Number, Option<i64>),
         target: &Target,
         table: &mut SeriesTable,
     ) -> Result<(), ScrapeError> {
         self.tally.counts.scraped += 1;
-        let line = Line {
-            series: &[],
-            value: known.value,
-            timestamp_ms: known.timestamp_ms,
-            start_ms: None,
-            histogram: None,
-            exemplar: None,
+        let taken = match verdict {
+            Verdict::Series(series) if self.survives(target) => {
+                let offer = Offer {
+                    series,
+                    value,
+                    timestamp_ms,
+                    histogram: None,
+                };
+                put(offer, target, self.unix_ms, &mut self.frame, table, &mut self.tally)?
+            }
+            _ => false,
         };
-        if !self.judged(known.found, &line, target, table)? {
-            self.carried.not_taken();
+        match verdict {
+            Verdict::Series(series) if taken => self.carried.taken(series, &self.frame),
+            _ => self.carried.not_taken(),
         }
         Ok(())
-    }
-
-    /// Takes the sample if that is the verdict over its text; whether it is in the frame.
-    fn judged(
-        &mut self,
-        verdict: Verdict,
-        line: &Line<'_>,
-        target: &Target,
-        table: &mut SeriesTable,
-    ) -> Result<bool, ScrapeError> {
-        match verdict {
-            Verdict::Dropped => Ok(false),
-            Verdict::Series(series) => Ok(self.survives(target) && self.take(series, line, target, table)?),
-        }
     }
 
     /// Finds or makes the series of a sample and takes the sample; whether it is in the frame.
@@ -284,8 +275,12 @@ impl Work {
         } = shared;
         self.tally.counts.scraped += 1;
         let key = table.key(t, line.series);
-        if let Some(verdict) = table.verdict(t, key) {
-            return self.judged(verdict, line, target, table);
+        match table.verdict(t, key) {
+            Some(Verdict::Dropped) => return Ok(false),
+            Some(Verdict::Series(series)) => {
+                return Ok(self.survives(target) && self.take(series, line, target, table)?);
+            }
+            None => {}
         }
         let built = builder.build(target, (self.format, self.kind), line.series);
         // Prometheus' parsers of text read the labels before the sample counts; here it counts first.
@@ -355,10 +350,7 @@ impl Work {
                 _ => Ok(&*carried.message),
             }),
         };
-        let taken = staleness::take(offer, target, self.unix_ms, frame, table, tally);
-        let taken = taken.map_err(|FrameFull| ScrapeError::FrameLimit {
-            limit: frame.samples.capacity(),
-        })?;
+        let taken = put(offer, target, self.unix_ms, frame, table, tally)?;
         if taken {
             carried.taken(series, frame);
         }
@@ -387,6 +379,20 @@ impl Work {
         staleness::drop_late_markers(frame, self.unix_ms, out_of_order_ms, table);
         left_out
     }
+}
+
+/// Puts the sample into the frame, if it counts; whether it is in.
+fn put(
+    offer: Offer<'_>,
+    target: &Target,
+    unix_ms: Option<i64>,
+    frame: &mut Frame,
+    table: &mut SeriesTable,
+    tally: &mut Tally,
+) -> Result<bool, ScrapeError> {
+    staleness::take(offer, target, unix_ms, frame, table, tally).map_err(|FrameFull| ScrapeError::FrameLimit {
+        limit: frame.samples.capacity(),
+    })
 }
 
 /// How a scrape ended, as the tables see it.
