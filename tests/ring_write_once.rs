@@ -175,3 +175,35 @@ fn power_cuts_while_erasing_ahead_cost_nothing_that_was_kept() {
         }
     }
 }
+
+/// Erases go on working, programs do not: tried once a minute, slot after slot loses the header that says whose it is.
+#[test]
+fn a_medium_that_erases_and_does_not_write_is_still_a_ring_afterwards() {
+    let mut world = World::new(8);
+    let shape = geometry(512, 16, 3, Medium::WriteOnce);
+    let mut ring = mount(formatted(shape, 8), &mut world, 1, WhenFull::DropOldest);
+    for _ in 0..200 {
+        append(&mut ring, &mut world);
+        ring.commit(&mut world.catalogue).expect("sound");
+        pause(&mut ring);
+        ring.acknowledge(0, ring.next_frame());
+    }
+    ring.storage_mut().unwritable = (0..3 * 16).collect();
+    for _ in 0..30 {
+        append(&mut ring, &mut world);
+        world.now += 61_000;
+        ring.commit(&mut world.catalogue).expect_err("nothing is written");
+        ring.acknowledge(0, ring.next_frame());
+    }
+    let mut ram = ring.into_storage().crash(&[Outcome::Whole; 200], 1);
+    let left = erase_counts(&ram).len();
+    assert!((1..3).contains(&left), "{left} of 3 headers, some were tried and lost");
+    ram.unwritable.clear();
+    let mut ring = mount(ram, &mut world, 2, WhenFull::DropOldest);
+    for _ in 0..200 {
+        append(&mut ring, &mut world);
+        ring.commit(&mut world.catalogue).expect("sound again");
+        pause(&mut ring);
+    }
+    assert_eq!(erase_counts(&ring.into_storage()).len(), 3);
+}

@@ -179,14 +179,21 @@ impl<S: Storage> Ring<S> {
         if self.flash.geometry.medium == Medium::Rewritable {
             return self.flash.storage.erase(slot);
         }
-        let ahead = self.erases.ahead.take();
-        if !ahead.is_some_and(|ahead| ahead.slot == slot && ahead.ready) && !self.is_erased(slot) {
+        let ready = self.is_ready(slot);
+        self.erases.ahead = None;
+        if !ready {
             self.flash.storage.erase(slot)?;
             self.counters.erases_in_commits += 1;
             self.write_erase_header(slot)?;
         }
         self.erases.set_opened(slot, true);
         Ok(())
+    }
+
+    /// Whether a slot of a write-once medium can be written as it is.
+    pub(crate) fn is_ready(&mut self, slot: u32) -> bool {
+        let ahead = self.erases.ahead;
+        ahead.is_some_and(|ahead| ahead.slot == slot && ahead.ready) || self.is_erased(slot)
     }
 
     /// Reads how often the slot was erased.

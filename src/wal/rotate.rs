@@ -1,6 +1,10 @@
 //! Opening the next slot: passing over bad ones, giving up the oldest segment.
 //!
 //! What is given up is read once more, without its values, and counted frame by frame.
+//!
+//! # Invariants
+//!
+//! - The newest segment on the medium stays until a newer one is: it says which ring this is, what was acknowledged and what was lost.
 
 use super::ahead::is_in;
 use super::commit::{FAILED_SLOTS, Head, Opening};
@@ -20,8 +24,8 @@ use crate::frame::FrameNo;
 impl<S: Storage> Ring<S> {
     /// Opens the next slot that can be written.
     ///
-    /// While the medium fails what is still readable on it is not given up for another attempt, but once an hour: the slot
-    /// that failed last is tried again instead.
+    /// While the medium fails what is still readable on it is not given up for another attempt, but once an hour, the newest segment
+    /// never: the slot that failed last is tried again instead.
     pub(crate) fn open_next(&mut self, catalogue: &mut Catalogue) -> Result<(), CommitError> {
         for _ in 0..self.flash.geometry.slots {
             let mut seq = self.slots.last_seq + 1;
@@ -29,18 +33,18 @@ impl<S: Storage> Ring<S> {
             if self.pass_over_bad(seq) {
                 continue;
             }
-            if self.holds_unacknowledged(slot) {
-                if self.config.when_full == WhenFull::Stop && self.round.failed_slots == 0 {
+            let newest = self.is_newest(slot);
+            if newest || self.holds_unacknowledged(slot) {
+                if !newest && self.config.when_full == WhenFull::Stop && self.round.failed_slots == 0 {
                     self.stopped = true;
                     return Err(CommitError::Full);
                 }
                 let keep = self.config.when_full == WhenFull::Stop || self.now < self.lap_after;
-                if self.round.failed_slots > 0 && keep {
-                    (seq, slot) = (self.slots.last_seq, self.slots.slot_of(self.slots.last_seq));
-                    let failed = self.slots.get(slot).state == State::Empty && !self.flash.storage.is_bad(slot);
-                    if seq == 0 || !failed {
+                if newest || self.round.failed_slots > 0 && keep {
+                    let Some(failed) = self.last_failed() else {
                         return Err(self.degrade());
-                    }
+                    };
+                    (seq, slot) = (failed, self.slots.slot_of(failed));
                 } else {
                     if self.round.failed_slots > 0 {
                         self.lap_after = self.now + DEGRADED_LAP_MS;
@@ -73,6 +77,31 @@ impl<S: Storage> Ring<S> {
             return Ok(());
         }
         Err(self.degrade())
+    }
+
+    /// Whether the slot has the newest segment, and there are others to write to. Where nothing was ever written, a slot that would be
+    /// erased stands for it: the header of one must say which ring this is.
+    fn is_newest(&mut self, slot: u32) -> bool {
+        if self.slots.usable() < 2 {
+            return false;
+        }
+        match self.slots.segments_from(0).last() {
+            Some((newest, _)) => newest == slot,
+            None => {
+                let write_once = self.flash.geometry.medium == Medium::WriteOnce;
+                let last = (0..self.flash.geometry.slots).rfind(|&slot| self.slots.get(slot).state != State::Bad);
+                write_once && last == Some(slot) && !self.is_ready(slot)
+            }
+        }
+    }
+
+    /// Sequence number of the slot that failed last, of those tried behind the newest segment.
+    fn last_failed(&mut self) -> Option<u64> {
+        let newest = self.slots.segments_from(0).last().map_or(0, |(_, newest)| newest.seq);
+        (newest + 1..=self.slots.last_seq).rfind(|&seq| {
+            let slot = self.slots.slot_of(seq);
+            self.slots.get(slot).state == State::Empty && !self.flash.storage.is_bad(slot)
+        })
     }
 
     fn degrade(&mut self) -> CommitError {
