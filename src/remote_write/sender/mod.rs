@@ -40,7 +40,7 @@
 //! - A backlog older than `slow_start_ms` is sent at a pace that begins low and rises, see `pace.rs`.
 //! - With a `live_share` what is scraped from now on goes ahead of a backlog, see `ahead.rs`.
 //! - After every [`REFUSALS`] refusals by 429 in a row the request is halved, as far as a sixteenth of a live one: a receiver that limits samples per
-//!   request or second may take less. With a `live_share` fresh samples go first then, but for a batch of which slices were taken.
+//!   request or second may take less. A frame is not cut in two for that. With a `live_share` fresh samples go first then, but for a batch of which slices were taken.
 //! - When the receiver's `Date` says that our clock is more than [`MAX_CLOCK_SKEW_MS`] (or what is configured) ahead or behind,
 //!   nothing is sent until one of the two is put right: samples from the future would block the series at receivers that accept
 //!   them, samples from the past would land on older ones. Every [`CLOCK_PROBE_MS`] a request without samples asks for the
@@ -454,6 +454,7 @@ impl Sender {
                     let action = self.wake_for_fresh(now, action, source);
                     return Ok(self.describe_meanwhile(now, action, metadata));
                 }
+                None if self.eases_too_far() => return Ok(Action::Wait(now)),
                 None if self.ahead.is_fresh() => {
                     if self.begin_anew(now, wall, source) {
                         return Ok(Action::Wait(now));

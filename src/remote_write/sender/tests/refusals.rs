@@ -193,3 +193,23 @@ fn a_refused_scrape_of_a_paced_backlog_goes_in_halves() {
     }
     assert_eq!(bench.send(), 100);
 }
+
+#[test]
+fn a_limit_learnt_from_429_cuts_no_frame_in_two() {
+    let mut bench = Bench::new(SenderConfig {
+        message: V1,
+        ..config()
+    });
+    bench.scrape(4, 0);
+    for _ in 0..REFUSALS {
+        assert_eq!(bench.send(), 20);
+        bench.answer(429);
+    }
+    // The ring has lapped these: what comes next is larger.
+    bench.source.scrapes.clear();
+    let values: Vec<_> = (0..40).map(|s| (s, i64::from(s) + 1)).collect();
+    bench.source.scrapes.push(Scrape::new(4, EPOCH + 4_000, &values));
+    assert_eq!(bench.send(), 45);
+    bench.answer(204);
+    assert_eq!(bench.acknowledged(), 5);
+}
