@@ -102,32 +102,74 @@ pub enum SampleOrder {
 /// # Errors
 /// [`Full`]; part of it may have been written.
 pub fn put_sample(out: &mut impl Sink, order: SampleOrder, bits: u64, unix_ms: i64, start_ms: i64) -> Result<(), Full> {
-    out.put(&[SAMPLES, len_sample_payload(bits, unix_ms, start_ms) as u8])?;
+    let mut sample = SmallMessage::default();
     if order == SampleOrder::ValueFirst {
-        put_value(out, bits)?;
+        sample.put_value(bits);
     }
-    put_time(out, SAMPLE_TIME, unix_ms)?;
-    put_time(out, SAMPLE_START, start_ms)?;
+    sample.put_time(SAMPLE_TIME, unix_ms);
+    sample.put_time(SAMPLE_START, start_ms);
     if order == SampleOrder::ValueLast {
-        put_value(out, bits)?;
+        sample.put_value(bits);
     }
-    Ok(())
+    sample.finish(out, SAMPLES)
 }
 
-fn put_value(out: &mut impl Sink, bits: u64) -> Result<(), Full> {
-    if bits == 0 {
-        return Ok(());
-    }
-    out.put(&[SAMPLE_VALUE])?;
-    out.put(&bits.to_le_bytes())
+/// A sample on its way: one piece for the sink, not one for each part.
+struct SmallMessage {
+    /// Tag, length and payload; a value takes 9 bytes, each of two times 11.
+    bytes: [u8; 40],
+    len: usize,
 }
 
-fn put_time(out: &mut impl Sink, tag: u8, unix_ms: i64) -> Result<(), Full> {
-    if unix_ms == 0 {
-        return Ok(());
+impl Default for SmallMessage {
+    fn default() -> Self {
+        // Behind tag and length.
+        Self { bytes: [0; 40], len: 2 }
     }
-    out.put(&[tag])?;
-    put_u64(out, unix_ms as u64)
+}
+
+impl SmallMessage {
+    #[inline(always)]
+    fn push(&mut self, byte: u8) {
+        // There is room for all of a sample.
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    fn put_value(&mut self, bits: u64) {
+        if bits == 0 {
+            return;
+        }
+        self.push(SAMPLE_VALUE);
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + 8) {
+            place.copy_from_slice(&bits.to_le_bytes());
+            self.len += 8;
+        }
+    }
+
+    fn put_time(&mut self, tag: u8, unix_ms: i64) {
+        if unix_ms == 0 {
+            return;
+        }
+        self.push(tag);
+        let mut rest = unix_ms as u64;
+        while rest >= 0x80 {
+            self.push(rest as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.push(rest as u8);
+    }
+
+    fn finish(&mut self, out: &mut impl Sink, tag: u8) -> Result<(), Full> {
+        // The payload is below 128: its length takes one byte.
+        let payload = (self.len - 2) as u8;
+        if let Some(head) = self.bytes.first_chunk_mut() {
+            *head = [tag, payload];
+        }
+        out.put(self.bytes.get(..self.len).unwrap_or_default())
+    }
 }
 
 /// Bytes of the labels field of a 2.0 series.
@@ -178,7 +220,8 @@ pub fn begin_series_v1(out: &mut impl Sink, labels: usize, rest: usize) -> Resul
 /// # Errors
 /// [`Full`]; part of it may have been written.
 pub fn put_label(out: &mut impl Sink, name: &[u8], value: &[u8]) -> Result<(), Full> {
-    let fields = len_field(name.len()) + len_field(value.len());
+    // Two tags and two lengths of a byte each.
+    let fields = name.len() + value.len() + 4;
     if fields < 0x80 {
         // All lengths take one byte: most labels, and a 1.0 request is little else.
         out.put(&[LABELS, fields as u8, LABEL_NAME, name.len() as u8])?;
@@ -186,6 +229,7 @@ pub fn put_label(out: &mut impl Sink, name: &[u8], value: &[u8]) -> Result<(), F
         out.put(&[LABEL_VALUE, value.len() as u8])?;
         return out.put(value);
     }
+    let fields = len_field(name.len()) + len_field(value.len());
     put_field_head(out, LABELS, fields)?;
     put_bytes_field(out, LABEL_NAME, name)?;
     put_bytes_field(out, LABEL_VALUE, value)

@@ -188,12 +188,16 @@ impl Batch {
         let mut histograms = carried::histograms(&frame.extras);
         let mut exemplars = carried::exemplars(&frame.extras);
         let mut starts = carried::starts(&frame.extras);
+        let is_plain = frame.explicit.is_empty() && frame.extras.is_empty();
         for position in from..to {
-            while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
-            let own_time = explicit.next_if(|e| usize::from(e.position) == position);
-            let time = own_time.map_or(adding.time, |e| e.unix_ms);
-            let histogram = carried::at(&mut histograms, position);
-            let start = carried::at(&mut starts, position);
+            let (mut time, mut histogram, mut start) = (adding.time, None, None);
+            if !is_plain {
+                while explicit.next_if(|e| usize::from(e.position) < position).is_some() {}
+                let own_time = explicit.next_if(|e| usize::from(e.position) == position);
+                time = own_time.map_or(time, |e| e.unix_ms);
+                histogram = carried::at(&mut histograms, position);
+                start = carried::at(&mut starts, position);
+            }
             if time < adding.oldest {
                 self.tally.too_old += 1;
                 self.tally.too_old_span.add(time);
