@@ -34,7 +34,8 @@ impl Snappy {
     pub fn new() -> Self {
         let mut encoder = snap::raw::Encoder::new();
         let mut out = vec![0; output_bytes(TABLE_SATURATES_AT)];
-        let warmed = encoder.compress(&[0; TABLE_SATURATES_AT], &mut out);
+        // Not a constant: it would be as many bytes of the program.
+        let warmed = encoder.compress(&vec![0; TABLE_SATURATES_AT], &mut out);
         debug_assert!(warmed.is_ok(), "{warmed:?}");
         Self(encoder)
     }
