@@ -354,6 +354,8 @@ impl Sender {
         let at_end = matches!(stop, Stop::End | Stop::TimeUnknown);
         if self.ahead.fresh {
             if at_end {
+                // What was to be repeated, or sent in parts, is no more.
+                (self.again, self.split) = (false, None);
                 self.end_turn(now, true);
             }
             return at_end;
