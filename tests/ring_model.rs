@@ -280,8 +280,12 @@ fn a_sound_medium_takes_all_that_was_staged() {
         let (mut ring, _) = Ring::mount(ram, config, boot(1, world.now), &mut world.catalogue).expect("just formatted");
         world.adopt();
         let mut spare = Frame::with_extras(32, ring_support::EXTRAS_BYTES);
-        let (mut appended, mut under_way) = (0, false);
+        let (mut appended, mut under_way, mut acknowledged) = (0, false, 0);
         while appended < 300 {
+            if !under_way && world.rng.u8(0..25) == 0 {
+                acknowledged = appended;
+                ring.acknowledge(0, ring.next_frame());
+            }
             let full = if world.rng.u8(0..12) == 0 {
                 world.rng.bool()
             } else {

@@ -63,10 +63,12 @@ impl<S: Storage> Ring<S> {
                 other => break other,
             }
         };
-        self.frame_needs = 0;
+        let needs = core::mem::take(&mut self.frame_needs) > 0;
         match placed {
             Ok(number) => {
-                self.need(frame, catalogue);
+                if needs {
+                    self.need(frame, catalogue);
+                }
                 self.counters.frames_appended += 1;
                 self.counters.samples_appended += u64::from(samples);
                 return Ok(number);
@@ -167,9 +169,6 @@ impl<S: Storage> Ring<S> {
         }
         if self.staging.is_empty() {
             self.chunk.open = false;
-            self.needed.clear();
-            self.needed_targets.clear();
-            self.needed_bytes = 0;
         }
     }
 
@@ -187,8 +186,9 @@ impl<S: Storage> Ring<S> {
     }
 
     /// Lets the catalogue use indices again that no staged frame, and no frame a sender holds, refers to.
-    pub(crate) fn reclaim(&self, catalogue: &mut Catalogue) {
-        if catalogue.waiting() == 0 {
+    pub(crate) fn reclaim(&mut self, catalogue: &mut Catalogue) {
+        let waiting = catalogue.waiting();
+        if waiting == 0 {
             return;
         }
         let staged = self.staging.first_frame().unwrap_or(self.next);
@@ -200,6 +200,25 @@ impl<S: Storage> Ring<S> {
             .filter_map(|(reader, remote)| reader.holds(remote.acknowledged))
             .min();
         catalogue.reclaim(held.map_or(staged, |held| held.min(staged)));
+        if catalogue.waiting() < waiting {
+            self.forget_dead_needs(catalogue);
+        }
+    }
+
+    /// Indices that may be used again are needed for what they mean then: what they meant was never written.
+    fn forget_dead_needs(&mut self, catalogue: &Catalogue) {
+        let (mut from, mut bytes) = (0, 0);
+        while let Some(index) = self.needed.next_set(from) {
+            // Series are fewer than 65,536.
+            let series = SeriesRef(index as u16);
+            if catalogue.target_of(series).is_some() {
+                bytes += entry_bytes(series, catalogue);
+            } else {
+                self.needed.put(index, false);
+            }
+            from = index + 1;
+        }
+        self.needed_bytes = bytes;
     }
 
     fn refuse(&mut self, frame: &Frame, reason: Reason, samples: u32) {
@@ -217,12 +236,13 @@ impl<S: Storage> Ring<S> {
         true
     }
 
-    /// Bytes of the definitions that `frame` needs beside those that are noted.
+    /// Bytes of the definitions that `frame` needs beside those that are noted; no less than one for each. What is noted stays so until it
+    /// is written: with the uplink up nothing ever is, and a frame costs a look at two bits a series.
     fn undefined_bytes(&self, frame: &Frame, catalogue: &Catalogue) -> usize {
         let series = series_of(frame).filter(|&s| catalogue.is_dirty(s) && !self.needed.has(usize::from(s.0)));
         let target =
             Some(frame.target).filter(|&t| catalogue.is_target_dirty(t) && !self.needed_targets.has(usize::from(t.0)));
-        let bytes: usize = series.map(|series| entry_bytes(series, catalogue)).sum();
+        let bytes: usize = series.map(|series| entry_bytes(series, catalogue).max(1)).sum();
         bytes + target.map_or(0, |target| target_bytes(target, catalogue))
     }
 
