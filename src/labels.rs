@@ -27,7 +27,7 @@ mod set;
 mod text;
 
 pub use error::{BodyError, LabelsFull, LabelsInvalid};
-pub(crate) use scan::find_any3;
+pub(crate) use scan::{find_any3, find_byte};
 pub use set::Labels;
 pub(crate) use text::write_label;
 pub use text::{

@@ -2,7 +2,7 @@
 
 use super::Format;
 use super::error::{Fault, Problem};
-use super::scan::find_byte;
+use crate::labels::find_byte;
 use crate::sample::MetricType;
 use core::ops::Range;
 

@@ -32,7 +32,6 @@ mod normalise;
 mod parser;
 mod protobuf;
 mod sample;
-mod scan;
 mod select;
 mod series;
 #[cfg(test)]

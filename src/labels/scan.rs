@@ -1,4 +1,4 @@
-//! Finding a byte in text eight bytes at a time.
+//! Finding a byte in text eight or sixteen bytes at a time.
 //!
 //! The parsers spend their time looking for the end of a name, a quoted value or a line. One word
 //! is tested at once with the classic zero-byte trick: exact for the lowest match, which is the one wanted.
@@ -10,6 +10,24 @@ const HIGH: u64 = 0x8080_8080_8080_8080;
 const fn matches(word: u64, byte: u8) -> u64 {
     let zeroed = word ^ (LOW.wrapping_mul(byte as u64));
     zeroed.wrapping_sub(LOW) & !zeroed & HIGH
+}
+
+/// Position of the first `byte`. Sixteen at once: lines and help texts are long.
+pub(crate) fn find_byte(bytes: &[u8], byte: u8) -> Option<usize> {
+    let (pairs, rest) = bytes.as_chunks::<16>();
+    for (index, pair) in pairs.iter().enumerate() {
+        let pair = u128::from_le_bytes(*pair);
+        let (low, high) = (matches(pair as u64, byte), matches((pair >> 64) as u64, byte));
+        if low | high != 0 {
+            let at = match low {
+                0 => 64 + high.trailing_zeros(),
+                low => low.trailing_zeros(),
+            };
+            return Some(index * 16 + (at / 8) as usize);
+        }
+    }
+    let at = rest.iter().position(|&other| other == byte)?;
+    Some(pairs.len() * 16 + at)
 }
 
 /// Position of the first byte at or after `from` that equals `a` or `b`.
@@ -70,6 +88,18 @@ mod tests {
                 plain(b"!\x80\xff"),
                 "{bytes:?} from {from}"
             );
+        }
+    }
+
+    #[test]
+    fn finds_one_byte_as_a_plain_loop_does() {
+        let mut rng = fastrand::Rng::with_seed(11);
+        for _ in 0..20_000 {
+            let bytes: alloc::vec::Vec<u8> = (0..rng.usize(..40)).map(|_| rng.u8(0..12) * 23).collect();
+            for byte in [0, 23, 253, 1, 22] {
+                let plain = bytes.iter().position(|&other| other == byte);
+                assert_eq!(find_byte(&bytes, byte), plain, "{bytes:?}");
+            }
         }
     }
 }

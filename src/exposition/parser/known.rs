@@ -11,8 +11,8 @@
 //! anything wrong with it) is left to [`Parser::next`], which then begins from the same place.
 
 use super::{Parser, State};
-use crate::exposition::scan::find_byte;
 use crate::exposition::{Format, sample};
+use crate::labels::find_byte;
 use crate::sample::Number;
 use crate::value;
 
