@@ -21,7 +21,7 @@
 use super::response::Protocol;
 use crate::frame::Full;
 use crate::sample::MetricType;
-use crate::value::varint::{Cursor, CursorError, Sink, len_u64, put_u64};
+use crate::value::varint::{Cursor, CursorError, MAX_VARINT_BYTES, Sink, len_u64, put_u64};
 
 mod carried;
 
@@ -114,17 +114,22 @@ pub fn put_sample(out: &mut impl Sink, order: SampleOrder, bits: u64, unix_ms: i
     sample.finish(out, SAMPLES)
 }
 
+/// Bytes of a sample, at most: tag, length, a value with its tag, and two times with theirs.
+const MAX_SAMPLE_BYTES: usize = 2 + 9 + 2 * (1 + MAX_VARINT_BYTES);
+
 /// A sample on its way: one piece for the sink, not one for each part.
 struct SmallMessage {
-    /// Tag, length and payload; a value takes 9 bytes, each of two times 11.
-    bytes: [u8; 40],
+    bytes: [u8; MAX_SAMPLE_BYTES],
     len: usize,
 }
 
 impl Default for SmallMessage {
     fn default() -> Self {
         // Behind tag and length.
-        Self { bytes: [0; 40], len: 2 }
+        Self {
+            bytes: [0; MAX_SAMPLE_BYTES],
+            len: 2,
+        }
     }
 }
 

@@ -270,23 +270,6 @@ impl Sender {
         }
     }
 
-    /// The limit learnt from 429 has cut a frame in two: it is gathered again, whole. The ring may lap the rest of it.
-    pub(super) fn eases_too_far(&mut self) -> bool {
-        let most = self
-            .config
-            .backlog_samples_per_send
-            .max(self.config.max_samples_per_send);
-        let eased = self.eased_limit < most.min(self.size_limit);
-        if !eased || self.batch.end().part == 0 || self.batch.samples() < self.batch_limit() {
-            return false;
-        }
-        self.eased_limit = self.eased_limit.saturating_mul(2);
-        let attempts = self.attempts;
-        self.rebuild();
-        self.attempts = attempts;
-        true
-    }
-
     /// Whether the batch in hand waits because of refusals by 429.
     pub(super) const fn is_limited(&self) -> bool {
         self.limited >= REFUSALS

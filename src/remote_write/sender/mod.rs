@@ -61,8 +61,9 @@ mod counters;
 mod describing;
 mod pace;
 mod rate;
+mod shape;
 
-use super::batch::{Batch, Bounds, Counts, EMPTY_V2, Layout, Place, SentFrame, Stop};
+use super::batch::{Batch, Counts, EMPTY_V2, Layout, Place, SentFrame, Stop};
 use super::identity::Identity;
 use super::response::{HoldReason, Protocol};
 use crate::backoff::Backoff;
@@ -608,138 +609,6 @@ impl Sender {
             Stop::End | Stop::TimeUnknown if self.flush.is_some() => Action::Done,
             Stop::End => Action::Wait(Instant(u64::MAX)),
             Stop::TimeUnknown => Action::Hold(HoldReason::ClockUnknown, now + CLOCK_RECHECK_MS),
-        }
-    }
-
-    fn live_limit(&self) -> usize {
-        self.config
-            .max_samples_per_send
-            .min(self.size_limit)
-            .min(self.eased_limit)
-    }
-
-    /// Most samples of a request while a backlog drains.
-    fn request_limit(&self) -> usize {
-        let live = self.config.max_samples_per_send;
-        let most = if self.ahead.is_fresh() {
-            live
-        } else {
-            self.config.backlog_samples_per_send.max(live)
-        };
-        most.min(self.size_limit).min(self.eased_limit)
-    }
-
-    /// Most samples of a batch: where it can be sent in slices as many requests' worth as memory was planned for.
-    fn batch_limit(&self) -> usize {
-        let limit = self.request_limit();
-        if self.ahead.is_fresh() || self.protocol == Protocol::V1 {
-            return limit;
-        }
-        let config = &self.config;
-        let request = config.backlog_samples_per_send.max(config.max_samples_per_send);
-        limit.saturating_mul(self.batch_samples()) / request.max(1)
-    }
-
-    fn bounds(&self, now: Instant, wall: Option<UnixMillis>) -> Bounds {
-        let doubt_end = (self.place < self.doubt_until).then_some(self.doubt_until);
-        let split_end = self.split.map(Split::end);
-        let (frames, half) = match self.split {
-            Some(Split::Frames(_)) => (1, None),
-            Some(Split::Halves(_, half)) => (usize::MAX, half),
-            None => (usize::MAX, None),
-        };
-        let samples = match half {
-            Some(half) => half.min(self.request_limit()),
-            None => self.batch_limit(),
-        };
-        let ends = [doubt_end, split_end, self.ahead.end_of_old_row()];
-        Bounds {
-            samples: self.paced(samples),
-            frames,
-            end: ends.into_iter().flatten().min(),
-            oldest: self.oldest(wall),
-            unknown_time: self.config.unknown_time,
-            latest: self.latest(now),
-        }
-    }
-
-    /// What the pace of a backlog makes of a limit of samples.
-    fn paced(&self, samples: usize) -> usize {
-        if self.ahead.is_fresh() {
-            samples
-        } else {
-            self.pace.limit(samples)
-        }
-    }
-
-    /// What was sent later than this lay in the receiver's future.
-    fn latest(&self, now: Instant) -> Option<UnixMillis> {
-        let receiver = self.receiver_offset_ms?.saturating_add_unsigned(now.0);
-        (self.max_skew_ms > 0).then_some(UnixMillis(receiver.saturating_add_unsigned(self.max_skew_ms)))
-    }
-
-    fn oldest(&self, wall: Option<UnixMillis>) -> Option<UnixMillis> {
-        let age = i64::try_from(self.config.max_sample_age_ms).unwrap_or(i64::MAX);
-        wall.filter(|_| age > 0)
-            .map(|wall| UnixMillis(wall.0.saturating_sub(age)))
-    }
-
-    fn seal(&mut self, now: Instant, next_flush: Instant, stop: Stop, metadata: &Metadata) {
-        let fresh = self.batch.span_ms() <= self.config.flush_interval_ms.saturating_mul(2);
-        let caught_up = stop == Stop::End || stop == Stop::TimeUnknown;
-        self.caught_up = caught_up;
-        let wanted = if fresh && (caught_up || self.batch.samples() <= self.live_limit()) && !self.config.group_live {
-            Layout::Live
-        } else {
-            Layout::Grouped
-        };
-        if self.batch.samples() > self.request_limit() {
-            self.batch.cut(wanted);
-            self.seal_slice(now, metadata);
-        } else {
-            let metadata = self.in_series(now, metadata);
-            self.layout = self.batch.seal_with(wanted, metadata);
-            self.described_in_series(now, metadata);
-        }
-        if now >= next_flush && caught_up && !self.ahead.is_fresh() {
-            self.next_flush = Some(now + self.config.flush_interval_ms);
-        }
-    }
-
-    /// Seals the next slice; false: none is left.
-    fn seal_slice(&mut self, now: Instant, metadata: &Metadata) -> bool {
-        let metadata = self.in_series(now, metadata);
-        let limit = self.request_limit();
-        // Fresh samples wait for the last slice: no pause, and none made smaller, makes that longer.
-        let samples = if self.ahead.is_open() {
-            limit
-        } else {
-            self.pace.limit(limit)
-        };
-        let Some(layout) = self.batch.seal_slice(samples, metadata) else {
-            return false;
-        };
-        self.layout = layout;
-        if self.batch.is_last_slice() {
-            self.described_in_series(now, metadata);
-        }
-        true
-    }
-
-    /// The batch in hand goes in slices, and there may be a further one.
-    fn is_in_slices(&self) -> bool {
-        !self.seek && self.batch.is_cut()
-    }
-
-    fn in_series<'m>(&self, now: Instant, metadata: &'m Metadata) -> Option<&'m Metadata> {
-        let due = self.describing.in_series(now, &self.config.metadata);
-        due.then_some(metadata)
-    }
-
-    /// A batch was sealed with this of what targets say of their families.
-    fn described_in_series(&mut self, now: Instant, metadata: Option<&Metadata>) {
-        if metadata.is_some() && self.layout == Layout::Live && self.protocol == Protocol::V2 {
-            self.describing.done_in_series(now, &self.config.metadata);
         }
     }
 
