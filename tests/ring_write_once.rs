@@ -207,3 +207,32 @@ fn a_medium_that_erases_and_does_not_write_is_still_a_ring_afterwards() {
     }
     assert_eq!(erase_counts(&ring.into_storage()).len(), 3);
 }
+
+/// Whichever slot was the last: one that stands for the ring until there is a segment keeps none from being written.
+#[test]
+fn a_ring_that_lost_the_beginning_of_every_segment_takes_writes() {
+    for segments in 1..7 {
+        let mut world = World::new(9);
+        let shape = geometry(512, 16, 3, Medium::WriteOnce);
+        let mut ring = mount(formatted(shape, 9), &mut world, 1, WhenFull::DropOldest);
+        while ring.counters().segments_opened < segments {
+            append(&mut ring, &mut world);
+            ring.commit(&mut world.catalogue).expect("sound");
+            pause(&mut ring);
+        }
+        let mut ram = ring.into_storage().crash(&[Outcome::Whole; 200], 1);
+        ram.damage(|image| {
+            for slot in image.chunks_mut(shape.segment_bytes() as usize) {
+                let first = (shape.first_block() * shape.block_bytes) as usize;
+                slot[first..][..shape.block_bytes as usize].fill(0);
+            }
+        });
+        let mut ring = mount(ram, &mut world, 2, WhenFull::DropOldest);
+        for _ in 0..200 {
+            append(&mut ring, &mut world);
+            ring.commit(&mut world.catalogue).expect("takes writes");
+            pause(&mut ring);
+        }
+        assert_eq!(erase_counts(&ring.into_storage()).len(), 3);
+    }
+}

@@ -95,12 +95,14 @@ impl<S: Storage> Ring<S> {
         }
     }
 
-    /// Sequence number of the slot that failed last, of those tried behind the newest segment.
+    /// Sequence number of the slot that failed last, of those tried behind the newest segment. Where there is no such segment, one of
+    /// which the beginning is lost counts as failed: nothing is read from it.
     fn last_failed(&mut self) -> Option<u64> {
         let newest = self.slots.segments_from(0).last().map_or(0, |(_, newest)| newest.seq);
         (newest + 1..=self.slots.last_seq).rfind(|&seq| {
             let slot = self.slots.slot_of(seq);
-            self.slots.get(slot).state == State::Empty && !self.flash.storage.is_bad(slot)
+            let state = self.slots.get(slot).state;
+            matches!(state, State::Empty | State::Headless) && !self.flash.storage.is_bad(slot)
         })
     }
 
