@@ -15,6 +15,8 @@
 //!
 //! Everything is sized at construction. [`Full`] ends a batch early, and the next one starts with an empty dictionary.
 
+mod twins;
+
 use super::own_labels::OwnLabels;
 use super::start::Origin;
 use super::symbols::Symbols;

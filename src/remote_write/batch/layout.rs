@@ -125,6 +125,9 @@ impl Batch {
     /// What has another time stays where it is, and with it the samples of a series in the order of time. Exemplars must stay behind their sample: a batch
     /// with any is left as it is.
     pub(super) fn sort(&mut self, layout: Layout) {
+        if layout == Layout::Grouped {
+            self.join_twins();
+        }
         let (dictionary, times) = (&self.dictionary, &self.times);
         let time = |e: &Entry| times.get(usize::from(e.time_index())).copied();
         match (layout, self.protocol) {

@@ -27,6 +27,7 @@
 //! - What may be stored is sent again with the times it was sent with, though the clock was set meanwhile (`stamps`).
 //! - A batch has floats or native histograms of a series, not both: one series entry must not (2.0), and two would not keep
 //!   the order of time. A sample and its exemplars are in the same batch.
+//! - In grouped layout a series is one entry, whatever references its frames have (`dictionary/twins`): its samples stay in order.
 //! - Sizes are known before bytes are written: sealing cannot fail, nor can that of a slice. Nothing allocates.
 //!
 //! What a sample is not sent for is counted in [`Tally`]. Hostile or damaged input (unknown series, absurd sizes,

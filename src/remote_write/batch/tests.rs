@@ -581,9 +581,9 @@ fn the_short_way_to_labels_agrees_with_the_long_way() {
                 .expect("fits");
             short_ways += usize::from(body_labels(&body).all(|l| l.value.plain().is_some_and(|v| !v.is_empty())));
         }
-        source
-            .scrapes
-            .push(Scrape::new(0, 1000, &[(0, 1), (1, 1), (2, 1), (3, 1)]));
+        // A scrape each: two of them may be the same series, which one scrape has once.
+        let scrape = |i: u16| Scrape::new(i.into(), 1000 + i64::from(i), &[(i, 1)]);
+        source.scrapes.extend((0..4).map(scrape));
         let external = [("Z", "external"), ("site", "north")];
         let external = &external[..rng.usize(..=2)];
         let sent: Vec<_> = [Protocol::V1, Protocol::V2]
