@@ -477,6 +477,8 @@ pub struct Batch {
     tally: Tally,
     first_frame_time: Option<i64>,
     last_frame_time: i64,
+    /// Of the frame that has the earliest.
+    least_frame_time: i64,
     min_time: i64,
     max_time: i64,
     /// Last time sent per target; and as it will be once this batch is done.
@@ -519,6 +521,7 @@ impl Batch {
             tally: Tally::default(),
             first_frame_time: None,
             last_frame_time: 0,
+            least_frame_time: i64::MAX,
             min_time: i64::MAX,
             max_time: i64::MIN,
             sent_times: vec![i64::MIN; limits.max_targets].into(),
@@ -568,6 +571,7 @@ impl Batch {
         self.tally = Tally::default();
         self.first_frame_time = None;
         self.last_frame_time = 0;
+        self.least_frame_time = i64::MAX;
         self.min_time = i64::MAX;
         self.max_time = i64::MIN;
         self.stamps.begin(start, &mut self.sent_times, &mut self.sent);
@@ -629,6 +633,12 @@ impl Batch {
     pub fn frame_times(&self) -> Option<(UnixMillis, UnixMillis)> {
         let last = UnixMillis(self.last_frame_time);
         self.first_frame_time.map(|first| (UnixMillis(first), last))
+    }
+
+    /// The earliest wall time of its frames: those of several targets are in the order in which their scrapes ended.
+    #[must_use]
+    pub fn least_frame_time(&self) -> Option<UnixMillis> {
+        self.first_frame_time.map(|_| UnixMillis(self.least_frame_time))
     }
 
     /// The newest frame of all batches that were finished.

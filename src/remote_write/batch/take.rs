@@ -179,6 +179,7 @@ impl Batch {
         }
         self.first_frame_time.get_or_insert(time);
         self.last_frame_time = time;
+        self.least_frame_time = self.least_frame_time.min(time);
     }
 
     /// Adds positions `from..to`; returns the first that was not added.

@@ -14,7 +14,8 @@
 //! - [`Sender::acknowledged`] is the old row's place: it never covers a frame of the backlog that was not delivered.
 //! - A frame is in one row only: without a loss of power none is sent twice. What spans cover is for the ring to keep
 //!   ([`Sender::delivered_ahead`]); what it could not write is sent again after a loss of power.
-//! - Nothing goes ahead while the clock says less than it did ([`Sender::clock_was`]): times of waiting frames might repeat.
+//! - Nothing goes ahead whose time is not later than what the clock said before it was set back ([`Sender::clock_was`]): waiting frames may
+//!   have its time. A scrape has that of its beginning, so the first to end after the clock has caught up may still have to wait.
 //! - Rows change between two batches, never between slices of one nor within what is repeated, halved, split or in doubt.
 //!
 //! Memory: 16 bytes per target, where a share is configured. Changing rows costs the source a seek.
@@ -30,6 +31,10 @@ pub const WHOLE_SHARE: u16 = 1000;
 
 /// A batch whose first frame is older than this, and two flush intervals, belongs to a backlog, milliseconds.
 const BEHIND_MS: u64 = 10_000;
+
+/// Frames that wait when the clock is set back are held back, a millisecond apart, behind what was sent: so much later the times of
+/// the fresh row begin. Ten minutes of scrapes every 0.6 s.
+const HELD_BACK_MS: i64 = 1_000;
 
 /// What either row may save up or owe, milliseconds of the link.
 const CREDIT_MS: i64 = 5_000;
@@ -263,7 +268,7 @@ impl Sender {
         if self.state == State::Gathering && !self.has_begun() {
             self.pass_over_spans();
         }
-        let (true, true, Some(end)) = (self.ahead.open, self.is_clock_right(wall), source.end()) else {
+        let (true, true, Some(end)) = (self.ahead.open, self.is_new(wall), source.end()) else {
             return;
         };
         if self.ahead.set_back {
@@ -283,17 +288,16 @@ impl Sender {
         }
     }
 
-    fn is_clock_right(&self, wall: Option<UnixMillis>) -> bool {
-        wall.is_some_and(|wall| self.ahead.clock_was.is_none_or(|was| wall > was))
+    /// Whether no frame that waits for the old row has such a time, or will get it.
+    fn is_new(&self, time: Option<UnixMillis>) -> bool {
+        let taken_until = |was: UnixMillis| was.0.saturating_add(HELD_BACK_MS);
+        time.is_some_and(|time| self.ahead.clock_was.is_none_or(|was| time.0 > taken_until(was)))
     }
 
     /// The batch of the old row in hand is sealed: should it be old, what comes from now on goes ahead.
     pub(super) fn begin_ahead<S: FrameSource>(&mut self, now: Instant, wall: Option<UnixMillis>, source: &S) {
         let allowed = self.ahead.share > 0 && !self.ahead.open && !self.caught_up && self.flush.is_none();
-        let (true, Some(end)) = (
-            allowed && self.is_behind(wall) && self.is_clock_right(wall),
-            source.end(),
-        ) else {
+        let (true, Some(end)) = (allowed && self.is_behind(wall) && self.is_new(wall), source.end()) else {
             return;
         };
         if end <= self.batch.end().frame || self.ahead.spans.is_full() {
@@ -323,8 +327,13 @@ impl Sender {
         u64::try_from(lag).is_ok_and(|lag| lag > limit)
     }
 
-    /// A batch of the fresh row is sealed: if that has fallen behind, it begins anew at the end of the stream.
+    /// A batch of the fresh row is sealed: if that has fallen behind, or is not all new, it begins anew at the end of the stream.
     pub(super) fn begin_anew<S: FrameSource>(&mut self, now: Instant, wall: Option<UnixMillis>, source: &S) -> bool {
+        if self.place >= self.doubt_until && !self.is_new(self.batch.least_frame_time()) {
+            self.ahead.set_back = true;
+            self.rebuild();
+            return true;
+        }
         let doubtful = self.place < self.doubt_until || self.again || self.split.is_some();
         let (false, true, Some(end)) = (doubtful, self.is_behind(wall), source.end()) else {
             return false;

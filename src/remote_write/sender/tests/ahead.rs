@@ -201,6 +201,50 @@ fn what_lies_behind_a_closed_span_does_not_repeat_it_after_the_clock_was_set_bac
     drains_without_repeating_a_time(&mut bench, times);
 }
 
+/// What was scraped of another target before a scrape that took long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Other {
+    Nothing,
+    Waiting,
+    Sent,
+}
+
+#[test]
+fn a_scrape_that_began_before_the_clock_had_caught_up_waits_with_the_rest() {
+    for other in [Other::Nothing, Other::Waiting, Other::Sent] {
+        let mut bench = behind(500);
+        let mut times = Vec::new();
+        for (scrapes, ms, fresh) in [(1, 6_000, false), (0, 1_000, true)] {
+            bench.send();
+            assert_eq!(bench.sender.sends_ahead(), fresh);
+            times.extend(bench.sent_times());
+            bench.scrape(scrapes, 5);
+            accept_after(&mut bench, ms);
+        }
+        let newest = times[times.len() - 1];
+        bench.set_clock(-20_000);
+        bench.scrape(1, 5);
+        bench.now = bench.now + 25_000;
+        bench.send();
+        assert!(!bench.sender.sends_ahead());
+        times.extend(bench.sent_times());
+        if other != Other::Nothing {
+            bench.scrape(1, 5);
+            bench.source.scrapes.last_mut().expect("just scraped").target = 1;
+        }
+        if other == Other::Sent {
+            accept_after(&mut bench, 1_000);
+            bench.send();
+            assert!(bench.sender.sends_ahead());
+            times.extend(bench.sent_times());
+        }
+        bench.scrape(1, 5);
+        bench.source.scrapes.last_mut().expect("just scraped").unix_ms = Some(newest);
+        accept_after(&mut bench, 1_000);
+        drains_without_repeating_a_time(&mut bench, times);
+    }
+}
+
 #[test]
 fn a_fresh_batch_that_was_too_much_waits_with_the_rest_once_the_clock_is_set_back() {
     let mut bench = behind(500);
