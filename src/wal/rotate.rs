@@ -99,7 +99,8 @@ impl<S: Storage> Ring<S> {
     /// which the beginning is lost counts as failed: nothing is read from it.
     fn last_failed(&mut self) -> Option<u64> {
         let newest = self.slots.segments_from(0).last().map_or(0, |(_, newest)| newest.seq);
-        (newest + 1..=self.slots.last_seq).rfind(|&seq| {
+        let oldest = self.slots.oldest().max(newest + 1);
+        (oldest..=self.slots.last_seq).rfind(|&seq| {
             let slot = self.slots.slot_of(seq);
             let state = self.slots.get(slot).state;
             matches!(state, State::Empty | State::Headless) && !self.flash.storage.is_bad(slot)
