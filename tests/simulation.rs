@@ -737,12 +737,14 @@ fn restarts_amid_storage_errors_are_accounted_for() {
     let best_effort = [14_217];
     // The time was learnt in the last commit interval.
     let learnt_late = [24_416];
+    // It was learnt while the medium failed, and the power went before it took anything.
+    let learnt_in_vain = [50_725];
     // What a receiver that limits rates has taken of a frame, the rest of which is lapped.
     let eased = [20_804];
     // A series that was gone came back under another reference within one batch of a backlog.
     let came_back = [31_383, 31_429];
     let known = full.into_iter().chain(best_effort).chain(learnt_late);
-    let known = known.chain(eased).chain(came_back);
+    let known = known.chain(learnt_in_vain).chain(eased).chain(came_back);
     property((4_000..4_050).chain(known), allowed);
 }
 

@@ -165,9 +165,14 @@ impl Ledger {
     /// the power went, or the ring could not be written. Then it is sent once more, with the time that the next boot gives it.
     fn is_untold(&self, frame: usize) -> bool {
         let boot = self.frames[frame].boot;
-        let lost = |&(_, at): &(usize, u64)| self.cuts.iter().any(|cut| at <= cut.at && at > cut.safe_until);
-        let mut learnt = self.learnt.iter().filter(|(of, _)| *of >= boot);
-        self.late_clock && boot + 1 < self.offsets.len() && (self.stops || learnt.any(lost))
+        let forgotten = (boot..self.offsets.len()).any(|boot| self.is_forgotten(boot));
+        self.late_clock && boot + 1 < self.offsets.len() && (self.stops || forgotten)
+    }
+
+    /// Whether `boot` learnt the time when it could not be kept any more before the power went.
+    fn is_forgotten(&self, boot: usize) -> bool {
+        let lost = |at: u64| self.cuts.iter().any(|cut| at <= cut.at && at > cut.safe_until);
+        self.learnt.iter().any(|&(of, at)| of == boot && lost(at))
     }
 
     fn settle(
@@ -290,7 +295,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Not before its time, and before the next boot that knew the time began.
+    /// Not before its time, and before the next boot that knew the time, and could tell those after it, began.
     fn check_anchored(&self, told: &Told, sent: &Sent) {
         let wrong = |boot: usize| self.offsets[boot].iter().any(|offset| *offset != self.begun[boot]);
         if (0..self.offsets.len()).any(wrong) || self.guessed {
@@ -298,7 +303,9 @@ impl Ledger {
         }
         let earliest = self.begun[told.boot] + told.time_ms as i64 - 1;
         let later = told.boot + 1..self.offsets.len();
-        let next = later.clone().find(|&boot| !self.offsets[boot].is_empty());
+        let next = later
+            .clone()
+            .find(|&boot| !self.offsets[boot].is_empty() && !self.is_forgotten(boot));
         let latest = next.map_or(i64::MAX, |boot| self.begun[boot]);
         assert!(
             (earliest..latest).contains(&sent.unix_ms),
