@@ -218,7 +218,9 @@ impl Model {
             "frames {missing:?} are missing from {from} on"
         );
         self.gone.extend(missing);
-        let counted = self.lost(Reason::WriteError) + self.lost(Reason::Damaged);
+        // A chunk to which every attempt added a block may be longer than a segment.
+        let reasons = [Reason::WriteError, Reason::Damaged, Reason::TooBig];
+        let counted: u64 = reasons.into_iter().map(|reason| self.lost(reason)).sum();
         let gone = &self.gone;
         assert!(
             gone.len() as u64 <= counted,
