@@ -108,6 +108,11 @@ impl Model {
         self.ring.as_ref().expect("mounted").counters().loss(reason).frames
     }
 
+    /// Frames that the medium did not take; a chunk to which every attempt added a block may in the end be longer than a segment.
+    fn given_up(&self) -> u64 {
+        self.lost(Reason::WriteError) + self.lost(Reason::TooBig)
+    }
+
     /// Frames given up for room by this mount, counted as lost or still in a sender's hands.
     fn lapped(&self) -> u64 {
         self.ring.as_ref().expect("mounted").counters().frames_lapped
@@ -218,9 +223,7 @@ impl Model {
             "frames {missing:?} are missing from {from} on"
         );
         self.gone.extend(missing);
-        // A chunk to which every attempt added a block may be longer than a segment.
-        let reasons = [Reason::WriteError, Reason::Damaged, Reason::TooBig];
-        let counted: u64 = reasons.into_iter().map(|reason| self.lost(reason)).sum();
+        let counted = self.given_up() + self.lost(Reason::Damaged);
         let gone = &self.gone;
         assert!(
             gone.len() as u64 <= counted,
@@ -292,7 +295,7 @@ impl Model {
         let end = self.ring().replay_until().0;
         let given_up = self.durable.split_off(&end);
         assert!(
-            given_up.is_empty() || self.faults && given_up.len() as u64 <= self.lost(Reason::WriteError),
+            given_up.is_empty() || self.faults && given_up.len() as u64 <= self.given_up(),
             "frames {given_up:?} are behind the end {end}"
         );
         let mut found = BTreeSet::new();
