@@ -181,7 +181,7 @@ impl Model {
         self.durable.extend(done.range(ack..));
         self.acked_durable = self.acked_durable.max(ack);
         self.round = None;
-        if self.lost(Reason::WriteError) > 0 {
+        if self.given_up() > 0 {
             // What the medium did not take is counted, and gone: `check` holds the one against the other.
             for remote in 0..self.remotes {
                 self.check(remote);
