@@ -232,12 +232,13 @@ impl<S: Storage> Ring<S> {
     fn put_anew(&mut self, frame: &Frame, anew: &mut Anew, catalogue: &Catalogue) {
         let samples = if frame.up { frame.samples.len() as u32 } else { 0 };
         let unix_ms = self.unix_ms(frame.time_ms);
-        let end = self.staging.end();
+        let mut end = self.staging.end();
         let number = frame.number;
         let part = anew.part(number, samples, unix_ms);
         let mut placed = self.place(frame, samples, catalogue);
         if placed.is_err() && anew.frames > 0 {
             self.drop_new(anew, number);
+            end = self.staging.end();
             placed = self.place(frame, samples, catalogue);
         }
         if placed.is_ok() {
